@@ -1,0 +1,374 @@
+//! The search itself: fit the stages, write the matrices, train the groups, refit the best.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::Column;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit, when};
+use tidemill_connectors::stores::Location;
+use tidemill_ml::estimator::{Candidate, Model};
+use tidemill_ml::eval::Metric;
+use tidemill_ml::pipeline::{Fit, Pipeline, PipelineModel, Subset};
+
+use super::matrices::{FOLD_COLUMN, MatrixWriter};
+use crate::jobs::{CandidateRecord, Evaluation, StepRecord};
+use crate::plan::train::{HELD_OUT, MatrixRef, TrainNode, TrainOutcome, TrainTask, outcomes, params_value, task_table};
+use crate::progress::Step;
+use crate::session::Session;
+use crate::{EngineError, Result};
+
+/// A grid of candidates over one pipeline, compared by cross-validation.
+#[derive(Debug, Clone)]
+pub struct GridSearch {
+    /// The stages.
+    pub pipeline: Pipeline,
+    /// The candidates, in the grid's order.
+    pub candidates: Vec<Candidate>,
+    /// The columns that identify a row; rows are trained on in their order.
+    pub key: Vec<String>,
+    /// The label's column, 0 or 1; rows where it is null are left out.
+    pub label: String,
+    /// How many folds.
+    pub n_folds: u32,
+    /// The column whose hash deals the rows to folds.
+    pub fold_by: String,
+    /// The metric that ranks.
+    pub metric: Metric,
+    /// The score from which a row is predicted to be positive.
+    pub threshold: f64,
+    /// The seed of folds, samples and starts.
+    pub seed: u64,
+}
+
+/// A candidate trained on all folds.
+#[derive(Debug)]
+pub struct Refit {
+    /// The candidate.
+    pub candidate: usize,
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// Its figures on the held-out rows.
+    pub evaluation: Evaluation,
+    /// Feature importances, largest first.
+    pub importances: Vec<(String, f64)>,
+}
+
+/// What a search found.
+#[derive(Debug)]
+pub struct SearchResult {
+    /// Every candidate, in the grid's order.
+    pub candidates: Vec<CandidateRecord>,
+    /// The best candidate.
+    pub best: usize,
+    /// The pipeline fitted on all folds.
+    pub pipeline: PipelineModel,
+    /// The best candidate of each estimator, trained on all folds; the best of all is among them.
+    pub refits: Vec<Refit>,
+    /// Queries over the data that fitted the stages.
+    pub fit_passes: usize,
+    /// How many times each stage was fitted.
+    pub stage_fits: BTreeMap<String, usize>,
+    /// Groups of the grid.
+    pub n_groups: usize,
+    /// Steps with their times.
+    pub steps: Vec<StepRecord>,
+}
+
+impl SearchResult {
+    /// The best candidate, trained on all folds.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn best(&self) -> Result<&Refit> {
+        self.refits
+            .iter()
+            .find(|r| r.candidate == self.best)
+            .ok_or_else(|| EngineError::Internal("the best candidate was not refitted".to_owned()))
+    }
+
+    /// The fitted pipeline and the best candidate, trained on all folds.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn into_best(self) -> Result<(PipelineModel, Refit)> {
+        let best = self.refits.into_iter().find(|r| r.candidate == self.best);
+        let best = best.ok_or_else(|| EngineError::Internal("the best candidate was not refitted".to_owned()))?;
+        Ok((self.pipeline, best))
+    }
+}
+
+impl GridSearch {
+    /// Runs the search on the rows that `train` chooses and evaluates the best on those that `holdout` chooses.
+    ///
+    /// `scratch` takes the matrices; it is the caller's to delete.
+    ///
+    /// # Errors
+    /// A pipeline or parameters that do not fit the rows, a grid in which every candidate failed.
+    pub async fn fit(
+        &self,
+        session: &Session,
+        rows: DataFrame,
+        train: Expr,
+        holdout: Expr,
+        scratch: &Location,
+    ) -> Result<SearchResult> {
+        self.validate(session, &rows)?;
+        let rows = self.with_folds(session, rows, train, holdout)?;
+        let mut steps = Vec::new();
+
+        let step = Step::start(
+            session.progress(),
+            "fit stages",
+            format!("{} folds and the refit together", self.n_folds),
+            None,
+        );
+        let fit = self.pipeline.fit(rows.clone(), &self.subsets()).await?;
+        steps.push(step.finish(format!("{} passes over the data", fit.passes)));
+
+        let matrices = self.write_matrices(session, &rows, &fit, scratch, &mut steps).await?;
+        let (folds, all) = matrices.split_at(self.n_folds as usize);
+        let [all] = all else { return Err(EngineError::Internal("no matrix for the refit".to_owned())) };
+
+        let tasks = self.tasks(folds);
+        let n_groups = tasks.len();
+        let step = Step::start(session.progress(), "grid", self.describe(n_groups), Some(n_groups as u64));
+        let found = run_tasks(session, &tasks).await?;
+        let candidates = self.summarise(&found);
+        let best = self.best_of(&candidates, None)?;
+        steps.push(step.finish(self.describe_best(&candidates[best])));
+
+        let step = Step::start(session.progress(), "refit", "the best of each estimator on all folds", None);
+        let refit = run_tasks(session, &self.refit_tasks(&candidates, all, n_groups)).await?;
+        let pipeline =
+            fit.models.into_iter().next_back().ok_or_else(|| EngineError::Internal("no fitted pipeline".to_owned()))?;
+        let refits = self.refits(session, &pipeline, refit, best)?;
+        steps.push(step.finish(format!("{} models", refits.len())));
+        Ok(SearchResult {
+            candidates,
+            best,
+            pipeline,
+            refits,
+            fit_passes: fit.passes,
+            stage_fits: fit.stage_fits,
+            n_groups,
+            steps,
+        })
+    }
+
+    /// Checks everything that can be known before anything runs.
+    fn validate(&self, session: &Session, rows: &DataFrame) -> Result<()> {
+        let schema = rows.schema();
+        for column in self.key.iter().chain([&self.label, &self.fold_by]) {
+            if !schema.has_column_with_unqualified_name(column) {
+                let names = schema.fields().iter().map(|f| f.name().as_str());
+                let hint = crate::nearest(column, names).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
+                return Err(EngineError::Invalid(format!("the feature query has no column {column:?}{hint}")));
+            }
+        }
+        for c in &self.candidates {
+            let estimator = session.plugins().estimators.get(&c.estimator)?;
+            estimator
+                .validate(&c.params)
+                .map_err(|e| EngineError::Invalid(format!("candidate {} ({}): {e}", c.id, c.estimator)))?;
+        }
+        Ok(self.pipeline.validate(schema.as_arrow())?)
+    }
+
+    /// Labelled rows with their fold: `hash(fold_by, seed) % k` where trained on, [`HELD_OUT`] where held out.
+    fn with_folds(&self, session: &Session, rows: DataFrame, train: Expr, holdout: Expr) -> Result<DataFrame> {
+        let column = |name: &str| Expr::Column(Column::new_unqualified(name));
+        let hash = session.context().udf("fold_hash")?.call(vec![column(&self.fold_by), lit(self.seed)]);
+        let fold = cast(hash % lit(u64::from(self.n_folds)), DataType::UInt32);
+        let fold = when(train, fold).when(holdout, lit(HELD_OUT)).end()?;
+        let labelled = rows.filter(column(&self.label).is_not_null())?.with_column(FOLD_COLUMN, fold)?;
+        Ok(labelled.filter(column(FOLD_COLUMN).is_not_null())?)
+    }
+
+    /// The rows that each fit sees: all folds but one, and all of them last.
+    fn subsets(&self) -> Vec<Subset> {
+        let fold = || Expr::Column(Column::new_unqualified(FOLD_COLUMN));
+        let train = || fold().not_eq(lit(HELD_OUT));
+        let one = |i: u32| Subset { name: format!("fold {i}"), filter: Some(train().and(fold().not_eq(lit(i)))) };
+        let all = Subset { name: "all folds".to_owned(), filter: Some(train()) };
+        (0..self.n_folds).map(one).chain([all]).collect()
+    }
+
+    async fn write_matrices(
+        &self,
+        session: &Session,
+        rows: &DataFrame,
+        fit: &Fit,
+        scratch: &Location,
+        steps: &mut Vec<StepRecord>,
+    ) -> Result<Vec<MatrixRef>> {
+        let total = fit.models.len() as u64;
+        let step = Step::start(session.progress(), "matrices", "one for each fold and one for the refit", Some(total));
+        let writer = MatrixWriter { session, search: self, rows, scratch };
+        let fold = || Expr::Column(Column::new_unqualified(FOLD_COLUMN));
+        let mut matrices = Vec::with_capacity(fit.models.len());
+        for (i, model) in fit.models.iter().enumerate() {
+            let is_refit = i == self.n_folds as usize;
+            let keep = if is_refit { fold().is_not_null() } else { fold().not_eq(lit(HELD_OUT)) };
+            let name = if is_refit { "all".to_owned() } else { format!("fold-{i}") };
+            matrices.push(writer.write(&name, model, keep).await?);
+            step.advance(i as u64 + 1, name);
+        }
+        let bytes: u64 = matrices.iter().map(|m| m.size_bytes).sum();
+        steps.push(step.finish(format!("{total} matrices, {:.1} MB", bytes as f64 / 1e6)));
+        Ok(matrices)
+    }
+
+    /// One group for each estimator and fold.
+    fn tasks(&self, folds: &[MatrixRef]) -> Vec<TrainTask> {
+        let mut tasks = Vec::new();
+        for estimator in self.estimators() {
+            let candidates: Vec<_> =
+                self.candidates.iter().filter(|c| c.estimator == estimator).map(|c| (c.id, c.params.clone())).collect();
+            for (fold, matrix) in (0..).zip(folds) {
+                tasks.push(self.task(tasks.len(), matrix, Some(fold), &estimator, candidates.clone()));
+            }
+        }
+        tasks
+    }
+
+    fn task(
+        &self,
+        group: usize,
+        matrix: &MatrixRef,
+        fold: Option<u32>,
+        estimator: &str,
+        candidates: Vec<(usize, tidemill_ml::estimator::Params)>,
+    ) -> TrainTask {
+        TrainTask {
+            group,
+            matrix: matrix.clone(),
+            fold,
+            estimator: estimator.to_owned(),
+            candidates,
+            metric: self.metric.to_string(),
+            threshold: self.threshold,
+            seed: self.seed,
+        }
+    }
+
+    /// The estimators, in the order in which the grid names them.
+    fn estimators(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for c in &self.candidates {
+            if !names.contains(&c.estimator) {
+                names.push(c.estimator.clone());
+            }
+        }
+        names
+    }
+
+    fn refit_tasks(&self, candidates: &[CandidateRecord], all: &MatrixRef, first_group: usize) -> Vec<TrainTask> {
+        let best = self.estimators().into_iter().filter_map(|e| self.best_of(candidates, Some(&e)).ok());
+        best.enumerate()
+            .map(|(i, id)| {
+                let c = &self.candidates[id];
+                self.task(first_group + i, all, None, &c.estimator, vec![(id, c.params.clone())])
+            })
+            .collect()
+    }
+
+    /// Outcomes by candidate: metrics by fold, their mean, time and errors.
+    fn summarise(&self, found: &[TrainOutcome]) -> Vec<CandidateRecord> {
+        self.candidates
+            .iter()
+            .map(|c| {
+                let own: Vec<&TrainOutcome> = found.iter().filter(|o| o.candidate == c.id).collect();
+                let folds: Vec<Option<f64>> =
+                    (0..self.n_folds).map(|f| own.iter().find(|o| o.fold == Some(f)).and_then(|o| o.metric)).collect();
+                let values: Option<Vec<f64>> = folds.iter().copied().collect();
+                let mut executors: Vec<String> = own.iter().map(|o| o.executor.clone()).collect();
+                executors.sort();
+                executors.dedup();
+                CandidateRecord {
+                    id: c.id,
+                    estimator: c.estimator.clone(),
+                    params: params_value(&c.params),
+                    mean: values.map(|v| v.iter().sum::<f64>() / v.len() as f64),
+                    folds,
+                    seconds: own.iter().map(|o| o.seconds).sum(),
+                    error: own.iter().find_map(|o| o.error.clone()),
+                    executors,
+                }
+            })
+            .collect()
+    }
+
+    /// The best candidate by mean over folds, of one estimator or of all; the first of equals.
+    fn best_of(&self, candidates: &[CandidateRecord], estimator: Option<&str>) -> Result<usize> {
+        let better = |a: f64, b: f64| if self.metric.larger_is_better() { a > b } else { a < b };
+        let mut best: Option<(usize, f64)> = None;
+        for c in candidates.iter().filter(|c| estimator.is_none_or(|e| c.estimator == e)) {
+            if let Some(mean) = c.mean.filter(|m| m.is_finite())
+                && best.is_none_or(|(_, b)| better(mean, b))
+            {
+                best = Some((c.id, mean));
+            }
+        }
+        best.map(|(id, _)| id).ok_or_else(|| {
+            let reason = candidates.iter().find_map(|c| c.error.as_deref()).unwrap_or("no metric");
+            EngineError::Invalid(format!("every candidate of the grid failed; the first said: {reason}"))
+        })
+    }
+
+    fn refits(
+        &self,
+        session: &Session,
+        pipeline: &PipelineModel,
+        found: Vec<TrainOutcome>,
+        best: usize,
+    ) -> Result<Vec<Refit>> {
+        let features: Arc<[_]> = pipeline.features();
+        let mut refits = Vec::new();
+        for o in found {
+            let (Some(evaluation), Some(artifacts)) = (o.evaluation, o.artifacts) else {
+                if o.candidate == best {
+                    return Err(EngineError::Invalid(format!(
+                        "the best candidate failed on all folds: {}",
+                        o.error.unwrap_or_default()
+                    )));
+                }
+                continue;
+            };
+            let estimator = session.plugins().estimators.get(&self.candidates[o.candidate].estimator)?;
+            let model = estimator.load(Arc::clone(&features), &artifacts)?;
+            refits.push(Refit { candidate: o.candidate, model, evaluation, importances: o.importances });
+        }
+        Ok(refits)
+    }
+
+    fn describe(&self, n_groups: usize) -> String {
+        format!("{} candidates × {} folds in {n_groups} groups", self.candidates.len(), self.n_folds)
+    }
+
+    fn describe_best(&self, best: &CandidateRecord) -> String {
+        format!(
+            "best {} {} with mean {} {:.4}",
+            best.estimator,
+            best.params,
+            self.metric,
+            best.mean.unwrap_or(f64::NAN)
+        )
+    }
+}
+
+/// Runs tasks wherever the session runs work, each exactly once in the result.
+async fn run_tasks(session: &Session, tasks: &[TrainTask]) -> Result<Vec<TrainOutcome>> {
+    let table = task_table(tasks)?;
+    let scan = LogicalPlanBuilder::scan("tasks", datafusion::datasource::provider_as_source(Arc::new(table)), None)?
+        .build()?;
+    let batches = session.data_frame(TrainNode::plan(scan)?).collect().await?;
+    let found = outcomes(&batches)?;
+    let expected: usize = tasks.iter().map(|t| t.candidates.len()).sum();
+    if found.len() != expected {
+        return Err(EngineError::Internal(format!("{expected} fits were asked for, {} came back", found.len())));
+    }
+    Ok(found)
+}

@@ -1,0 +1,367 @@
+//! A training run: features, search, evaluation, registration, promotion.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use datafusion::common::Column;
+use datafusion::dataframe::DataFrame;
+use datafusion::functions_aggregate::expr_fn::{count, max, min, sum};
+use datafusion::logical_expr::{Expr, cast, lit, when};
+use serde_json::Value;
+use tidemill_connectors::files::FileTable;
+use tidemill_connectors::sink::{SinkFormat, SinkSpec};
+use tidemill_connectors::stores::Location;
+use tidemill_ml::estimator::ParamGrid;
+use tidemill_ml::eval::Metric;
+use tidemill_ml::model::{ModelPackage, ModelVersion};
+use tidemill_ml::pipeline::Pipeline;
+use tidemill_ml::registry::{AliasMove, Expected};
+
+use super::params::{ParamValues, bind};
+use super::record::{RunRecord, TrainRecord};
+use super::run::plan_hash;
+use super::spec::{Promote, TrainJob};
+use crate::grid::{GridSearch, SearchResult};
+use crate::progress::Step;
+use crate::session::Session;
+use crate::{EngineError, Result};
+
+/// How many rows of the training data a model carries to prove that it scores them alike wherever it is loaded.
+const PARITY_ROWS: usize = 64;
+
+/// The feature rows of a run, written once.
+struct FeatureRows {
+    rows: DataFrame,
+    train: Expr,
+    holdout: Expr,
+}
+
+pub(super) async fn train(
+    session: &Session,
+    job: &TrainJob,
+    params: &ParamValues,
+    record: &mut RunRecord,
+) -> Result<()> {
+    let search = grid_search(session, job)?;
+    let step =
+        Step::start(session.progress(), "read inputs", job.tables.keys().cloned().collect::<Vec<_>>().join(", "), None);
+    record.inputs = session.register_inputs(&job.tables).await?;
+    record.steps.push(step.finish(input_summary(&record.inputs)));
+
+    let scratch = session.warehouse().run(&record.run).join("scratch");
+    let result = run(session, job, params, record, &search, &scratch).await;
+    if let Err(e) = delete_all(&scratch).await {
+        tracing::warn!(error = %e, "scratch files of the run stay behind at {scratch}");
+    }
+    result
+}
+
+async fn run(
+    session: &Session,
+    job: &TrainJob,
+    params: &ParamValues,
+    record: &mut RunRecord,
+    search: &GridSearch,
+    scratch: &Location,
+) -> Result<()> {
+    let features = write_features(session, job, params, record, scratch).await?;
+    let mut train = count_rows(job, &features).await?;
+    let found =
+        search.fit(session, features.rows.clone(), features.train.clone(), features.holdout.clone(), scratch).await?;
+    record.steps.extend(found.steps.iter().cloned());
+    fill(&mut train, search, &found)?;
+
+    let step = Step::start(session.progress(), "register", format!("model {}", job.register.model), None);
+    let package = package(job, record, &features, search, found).await?;
+    let registered = session.registry().register(&job.register.model, &package).await?;
+    train.model = job.register.model.clone();
+    train.version = registered.version.0;
+    train.digest = registered.manifest.digest.clone();
+    train.already_registered = registered.already_registered;
+    let what = if registered.already_registered { "was registered before" } else { "registered" };
+    record.steps.push(step.finish(format!("{} version {} {what}", train.model, train.version)));
+
+    decide(session, job, record, &features, &mut train).await?;
+    record.train = Some(train);
+    Ok(())
+}
+
+/// The search that a job file describes, checked before anything is read.
+fn grid_search(session: &Session, job: &TrainJob) -> Result<GridSearch> {
+    let metric: Metric = job.grid.metric.parse()?;
+    if job.grid.folds.k < 2 {
+        return Err(EngineError::Invalid(format!("grid.folds.k must be at least 2, got {}", job.grid.folds.k)));
+    }
+    if job.key.is_empty() {
+        return Err(EngineError::Invalid("key must name at least one column".to_owned()));
+    }
+    Ok(GridSearch {
+        pipeline: Pipeline::from_value(&Value::Array(job.pipeline.clone()), &session.plugins().stages)?,
+        candidates: ParamGrid(job.grid.estimators.clone()).candidates(|name| session.plugins().estimators.get(name))?,
+        key: job.key.clone(),
+        label: job.label.clone(),
+        n_folds: job.grid.folds.k,
+        fold_by: job.grid.folds.by.clone(),
+        metric,
+        threshold: job.register.threshold,
+        seed: job.grid.seed,
+    })
+}
+
+fn input_summary(inputs: &Value) -> String {
+    let one = |(name, v): (&String, &Value)| format!("{name} {} rows", v["num_rows"]);
+    inputs.as_object().map(|o| o.iter().map(one).collect::<Vec<_>>().join(", ")).unwrap_or_default()
+}
+
+/// Runs the feature query once and keeps its rows, sorted by key, for all that follows.
+async fn write_features(
+    session: &Session,
+    job: &TrainJob,
+    params: &ParamValues,
+    record: &mut RunRecord,
+    scratch: &Location,
+) -> Result<FeatureRows> {
+    let step = Step::start(session.progress(), "features", job.features.path.display().to_string(), None);
+    let plan = session.query(&bind(&job.features.sql, &job.params, params)?).await?;
+    record.plan_hash = plan_hash(&plan);
+    let query = session.data_frame(plan);
+    for name in job.key.iter().chain([&job.label, &job.grid.folds.by]) {
+        require_column(&query, name)?;
+    }
+    let order = job.key.iter().map(|k| column(k).sort(true, false)).collect();
+    let (_, sorted) = query.sort(order)?.into_parts();
+    let location = scratch.join("features");
+    let spec = SinkSpec::new(location.to_string(), SinkFormat::Parquet, "features").with_single_file();
+    let files = session.write_files(sorted, &spec).await?;
+    let n_rows: u64 = files.iter().map(|f| f.num_rows).sum();
+    if n_rows == 0 {
+        return Err(EngineError::Invalid(format!("the feature query {} gives no rows", job.features.path.display())));
+    }
+    let rows = session.context().read_table(std::sync::Arc::new(FileTable::open(&location).await?))?;
+    let train = rows.parse_sql_expr(&job.split.train)?;
+    let holdout = rows.parse_sql_expr(&job.split.holdout)?;
+    record.steps.push(step.finish(format!("{n_rows} rows, {} columns", rows.schema().fields().len())));
+    Ok(FeatureRows { rows, train, holdout })
+}
+
+fn column(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+fn require_column(df: &DataFrame, name: &str) -> Result<()> {
+    if df.schema().has_column_with_unqualified_name(name) {
+        return Ok(());
+    }
+    let names = df.schema().fields().iter().map(|f| f.name().as_str());
+    let hint = crate::nearest(name, names).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
+    Err(EngineError::Invalid(format!("the feature query has no column {name:?}{hint}")))
+}
+
+/// Counts rows by what becomes of them, and checks the label.
+async fn count_rows(job: &TrainJob, f: &FeatureRows) -> Result<TrainRecord> {
+    let label = || cast(column(&job.label), DataType::Float64);
+    let labelled = || column(&job.label).is_not_null();
+    let n = |condition: Expr| -> Result<Expr> { Ok(sum(when(condition, lit(1_i64)).otherwise(lit(0_i64))?)) };
+    let in_train = when(f.train.clone().and(labelled()), label()).end()?;
+    let valid = label().eq(lit(0.0)).or(label().eq(lit(1.0)));
+    let batches = f
+        .rows
+        .clone()
+        .aggregate(
+            vec![],
+            vec![
+                count(lit(1)).alias("rows"),
+                n(column(&job.label).is_null())?.alias("unlabelled"),
+                n(f.holdout.clone().and(column(&job.label).is_null()))?.alias("unlabelled_holdout"),
+                n(f.train.clone().and(labelled()))?.alias("train"),
+                n(f.holdout.clone().and(labelled()))?.alias("holdout"),
+                n(labelled().and(Expr::Not(Box::new(valid))))?.alias("invalid"),
+                min(in_train.clone()).alias("min"),
+                max(in_train).alias("max"),
+            ],
+        )?
+        .collect()
+        .await?;
+    let row = batches.first().ok_or_else(|| EngineError::Internal("a count gave no row".to_owned()))?;
+    check_label(job, row)?;
+    Ok(TrainRecord {
+        n_rows: integer(row, "rows")?,
+        n_unlabelled: integer(row, "unlabelled")?,
+        n_unlabelled_holdout: integer(row, "unlabelled_holdout")?,
+        n_train: integer(row, "train")?,
+        n_holdout: integer(row, "holdout")?,
+        ..TrainRecord::default()
+    })
+}
+
+fn check_label(job: &TrainJob, row: &RecordBatch) -> Result<()> {
+    let label = &job.label;
+    let invalid = integer(row, "invalid")?;
+    if invalid > 0 {
+        return Err(EngineError::Invalid(format!(
+            "label {label:?} must be 0, 1 or null; {invalid} rows have something else"
+        )));
+    }
+    let n_train = integer(row, "train")?;
+    if n_train == 0 {
+        return Err(EngineError::Invalid(format!("no row with a label is chosen by split.train: {}", job.split.train)));
+    }
+    if integer(row, "holdout")? == 0 {
+        return Err(EngineError::Invalid(format!(
+            "no row with a label is chosen by split.holdout: {}",
+            job.split.holdout
+        )));
+    }
+    let (low, high) = (float(row, "min")?, float(row, "max")?);
+    if low == high {
+        return Err(EngineError::Invalid(format!(
+            "label {label:?} has one class only: all {n_train} rows to train on have {low}; a classifier needs both 0 and 1"
+        )));
+    }
+    Ok(())
+}
+
+fn integer(row: &RecordBatch, name: &str) -> Result<u64> {
+    let array = row.column_by_name(name).ok_or_else(|| EngineError::Internal(format!("no count {name:?}")))?;
+    let array = arrow::compute::cast(array, &DataType::Int64)?;
+    Ok(u64::try_from(array.as_primitive::<Int64Type>().value(0)).unwrap_or_default())
+}
+
+fn float(row: &RecordBatch, name: &str) -> Result<f64> {
+    let array = row.column_by_name(name).ok_or_else(|| EngineError::Internal(format!("no figure {name:?}")))?;
+    Ok(array.as_primitive::<Float64Type>().value(0))
+}
+
+fn fill(record: &mut TrainRecord, search: &GridSearch, found: &SearchResult) -> Result<()> {
+    let best = found.best()?;
+    record.n_folds = search.n_folds;
+    record.n_candidates = search.candidates.len();
+    record.n_fits = search.candidates.len() * search.n_folds as usize;
+    record.n_groups = found.n_groups;
+    record.fit_passes = found.fit_passes;
+    record.stage_fits = found.stage_fits.clone();
+    record.metric = search.metric.to_string();
+    record.candidates = found.candidates.clone();
+    record.best = found.best;
+    record.evaluation = best.evaluation.clone();
+    record.importances = best.importances.clone();
+    for r in &found.refits {
+        let estimator = search.candidates[r.candidate].estimator.clone();
+        record.holdout_by_estimator.insert(estimator, r.evaluation.area_under_roc);
+    }
+    Ok(())
+}
+
+/// Everything that is registered of the best model.
+async fn package(
+    job: &TrainJob,
+    record: &RunRecord,
+    features: &FeatureRows,
+    search: &GridSearch,
+    found: SearchResult,
+) -> Result<ModelPackage> {
+    let (pipeline, best) = found.into_best()?;
+    let e = &best.evaluation;
+    let metrics: BTreeMap<String, f64> = [
+        ("area_under_roc", e.area_under_roc),
+        ("area_under_pr", e.area_under_pr),
+        ("log_loss", e.log_loss),
+        ("accuracy", e.accuracy),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v))
+    .collect();
+    let inputs = pipeline.inputs().iter().map(|c| column(&c.name)).collect::<Vec<_>>();
+    let order = job.key.iter().map(|k| column(k).sort(true, false)).collect();
+    let sample = features.rows.clone().sort(order)?.limit(0, Some(PARITY_ROWS))?.select(inputs)?;
+    let schema = std::sync::Arc::new(sample.schema().as_arrow().clone());
+    let sample = arrow::compute::concat_batches(&schema, &sample.collect().await?)?;
+    Ok(ModelPackage {
+        pipeline,
+        model: best.model,
+        params: search.candidates[best.candidate].params.clone(),
+        metrics,
+        threshold: job.register.threshold,
+        training_data: vec![record.inputs.clone()],
+        run_id: record.run.clone(),
+        code_version: record.code_version.clone(),
+        parity_sample: sample,
+    })
+}
+
+/// Moves the alias when the job says so, and says why or why not.
+async fn decide(
+    session: &Session,
+    job: &TrainJob,
+    record: &mut RunRecord,
+    features: &FeatureRows,
+    train: &mut TrainRecord,
+) -> Result<()> {
+    let Some(promote) = &job.register.promote else {
+        train.decision = "no alias moves: the job file has no promote".to_owned();
+        return Ok(());
+    };
+    let step = Step::start(session.progress(), "promote", format!("@{}", promote.alias), None);
+    let (model, alias) = (&job.register.model, &promote.alias);
+    let live = session.registry().aliases(model).await?.get(alias).copied();
+    let new = ModelVersion(train.version);
+    (train.promoted, train.decision) = match live {
+        None => (true, format!("@{alias} moves to version {new}: there was no @{alias} yet")),
+        Some(live) if live == new => (false, format!("@{alias} stays at version {new}: it is this model")),
+        Some(live) => {
+            let holdout =
+                features.rows.clone().filter(features.holdout.clone())?.filter(column(&job.label).is_not_null())?;
+            let old = metric_of(session, holdout, &format!("{model}/{live}"), &job.label, &promote.metric).await?;
+            let metric: Metric = promote.metric.parse()?;
+            compare(promote, metric, new, live, train, old)
+        }
+    };
+    if train.promoted {
+        let expected = live.map_or(Expected::None, Expected::Version);
+        let change = AliasMove { version: new, reason: train.decision.clone(), expected };
+        session.registry().set_alias(model, alias, change).await?;
+    }
+    record.steps.push(step.finish(train.decision.clone()));
+    Ok(())
+}
+
+fn compare(
+    promote: &Promote,
+    metric: Metric,
+    new: ModelVersion,
+    live: ModelVersion,
+    train: &TrainRecord,
+    old: f64,
+) -> (bool, String) {
+    let Promote { alias, margin, .. } = promote;
+    let ours = train.evaluation.get(metric);
+    let gain = if metric.larger_is_better() { ours - old } else { old - ours };
+    let figures =
+        format!("{metric} {ours:.5} against {old:.5} of version {live} on the same hold-out, margin {margin}");
+    if gain > *margin {
+        (true, format!("@{alias} moves to version {new}: {figures}"))
+    } else {
+        (false, format!("@{alias} stays at version {live}: {figures}"))
+    }
+}
+
+/// A registered model's metric on labelled rows.
+async fn metric_of(session: &Session, rows: DataFrame, model: &str, label: &str, metric: &str) -> Result<f64> {
+    let scored = session.predict(rows, model, "__live").await?;
+    let scored = scored.select(vec![column("__live"), cast(column(label), DataType::Float64).alias("__label")])?;
+    let (mut scores, mut labels) = (Vec::new(), Vec::new());
+    for batch in scored.collect().await? {
+        scores.extend(batch.column(0).as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)));
+        labels.extend(batch.column(1).as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)));
+    }
+    let metric: Metric = metric.parse()?;
+    Ok(metric.compute(&scores, &labels)?)
+}
+
+async fn delete_all(location: &Location) -> Result<()> {
+    for file in location.list().await? {
+        location.at(&file.location).delete().await?;
+    }
+    Ok(())
+}

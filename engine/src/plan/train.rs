@@ -1,0 +1,443 @@
+//! Training as an operator: rows in are tasks, rows out are outcomes.
+//!
+//! A task is a group of candidates that share a matrix and its rows; it trains within one process on rows in the
+//! matrix's order, so its models do not depend on where it runs. A candidate that fails is an outcome with a reason,
+//! never a failed job.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use datafusion::catalog::MemTable;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, DFSchemaRef, Result, exec_datafusion_err, internal_datafusion_err, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
+};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use tidemill_ml::MlError;
+use tidemill_ml::estimator::{Artifacts, FitContext, Model, Params};
+use tidemill_ml::eval::Metric;
+use tidemill_ml::matrix::{Feature, Matrix};
+
+use crate::codec::wire;
+use crate::jobs::Evaluation;
+use crate::session::{Services, services};
+
+/// The fold of rows that are held out of every fit.
+pub const HELD_OUT: u32 = u32::MAX;
+
+/// A group of candidates to train on one matrix.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainTask {
+    /// The group's number in its grid.
+    pub group: usize,
+    /// Where the matrix lies.
+    pub matrix: MatrixRef,
+    /// The fold that is validated on; none trains on all folds and evaluates on the held-out rows.
+    pub fold: Option<u32>,
+    /// The estimator.
+    pub estimator: String,
+    /// The candidates: their numbers in the grid and their parameters.
+    pub candidates: Vec<(usize, Params)>,
+    /// The metric that ranks them.
+    pub metric: String,
+    /// The score from which a row is predicted to be positive.
+    pub threshold: f64,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// A featurised matrix in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MatrixRef {
+    /// Its Arrow IPC file's URL. The path is unique to the run and its content never changes.
+    pub url: String,
+    /// The file's size, reserved from the task's memory twice (bytes and columns).
+    pub size_bytes: u64,
+    /// Its feature columns, as JSON of [`Feature`].
+    pub features: String,
+    /// The label's column.
+    pub label: String,
+    /// The fold's column: `UInt32`, [`HELD_OUT`] for held-out rows.
+    pub fold: String,
+}
+
+/// What came of one candidate of a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainOutcome {
+    /// The group.
+    pub group: usize,
+    /// The candidate.
+    pub candidate: usize,
+    /// The fold that it was validated on.
+    pub fold: Option<u32>,
+    /// The metric there.
+    pub metric: Option<f64>,
+    /// All figures on the held-out rows, for a fit on all folds.
+    pub evaluation: Option<Evaluation>,
+    /// The trained model's files, for a fit on all folds.
+    pub artifacts: Option<Artifacts>,
+    /// Feature importances, for a fit on all folds.
+    pub importances: Vec<(String, f64)>,
+    /// The candidate's share of the group's time.
+    pub seconds: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Where it ran.
+    pub executor: String,
+}
+
+/// The plan that runs tasks: one partition for each, so that each is a task of its own on a cluster.
+///
+/// # Errors
+/// None that a caller can cause.
+pub fn task_table(tasks: &[TrainTask]) -> Result<MemTable> {
+    let schema = json_schema("task");
+    let partitions =
+        tasks.iter().map(|t| Ok(vec![json_batch(&schema, &[wire::encode(t)?])?])).collect::<Result<Vec<_>>>()?;
+    MemTable::try_new(schema, partitions)
+}
+
+/// Reads outcomes back, in the grid's order.
+///
+/// # Errors
+/// Rows that are not outcomes.
+pub fn outcomes(batches: &[RecordBatch]) -> Result<Vec<TrainOutcome>> {
+    let mut all = Vec::new();
+    for batch in batches {
+        for json in batch.column(0).as_string::<i32>().iter().flatten() {
+            all.extend(wire::decode::<Vec<TrainOutcome>>(json.as_bytes())?);
+        }
+    }
+    all.sort_by_key(|o| (o.candidate, o.fold));
+    Ok(all)
+}
+
+fn json_schema(column: &str) -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new(column, DataType::Utf8, false)]))
+}
+
+fn json_batch(schema: &SchemaRef, rows: &[Vec<u8>]) -> Result<RecordBatch> {
+    let text = rows.iter().map(|r| String::from_utf8_lossy(r).into_owned());
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(text));
+    Ok(RecordBatch::try_new(Arc::clone(schema), vec![column])?)
+}
+
+/// A table in memory as Arrow IPC streams, one for each partition.
+pub(crate) fn encode_tasks(table: &MemTable) -> Result<Vec<u8>> {
+    let schema = datafusion::catalog::TableProvider::schema(table);
+    let mut partitions = Vec::with_capacity(table.batches.len());
+    for partition in &table.batches {
+        let batches =
+            partition.try_read().map_err(|_| exec_datafusion_err!("a table in memory is being written to"))?;
+        let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
+        batches.iter().try_for_each(|b| writer.write(b))?;
+        partitions.push(writer.into_inner()?);
+    }
+    wire::encode(&partitions)
+}
+
+pub(crate) fn decode_tasks(bytes: &[u8]) -> Result<Vec<Vec<RecordBatch>>> {
+    let partitions: Vec<Vec<u8>> = wire::decode(bytes)?;
+    let read = |bytes: Vec<u8>| StreamReader::try_new(&bytes[..], None)?.collect::<Result<Vec<_>, _>>();
+    Ok(partitions.into_iter().map(read).collect::<Result<_, arrow::error::ArrowError>>()?)
+}
+
+/// Runs the tasks that its input holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TrainNode {
+    input: LogicalPlan,
+    schema: DFSchemaRef,
+}
+
+impl PartialOrd for TrainNode {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        self.input.partial_cmp(&other.input)
+    }
+}
+
+impl TrainNode {
+    /// A plan over a [`task_table`].
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn plan(input: LogicalPlan) -> Result<LogicalPlan> {
+        let schema = Arc::new(DFSchema::try_from(json_schema("outcomes").as_ref().clone())?);
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(Self { input, schema }) }))
+    }
+}
+
+impl UserDefinedLogicalNodeCore for TrainNode {
+    fn name(&self) -> &str {
+        "Train"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Train")
+    }
+
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Ok(Self { input: inputs.swap_remove(0), schema: Arc::clone(&self.schema) })
+    }
+
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![vec![0]])
+    }
+}
+
+/// Runs one task for each row of its input; partition-preserving.
+#[derive(Debug)]
+pub struct TrainExec {
+    input: Arc<dyn ExecutionPlan>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl TrainExec {
+    /// An operator over the tasks of `input`'s first column.
+    pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        let schema = json_schema("outcomes");
+        let from = input.properties();
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(from.output_partitioning().partition_count()),
+            from.emission_type,
+            from.boundedness,
+        ));
+        Self { input, schema, properties }
+    }
+}
+
+impl DisplayAs for TrainExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "TrainExec")
+    }
+}
+
+impl ExecutionPlan for TrainExec {
+    fn name(&self) -> &str {
+        "TrainExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(children.swap_remove(0))))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn execute(&self, partition: usize, ctx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, Arc::clone(&ctx))?;
+        let schema = Arc::clone(&self.schema);
+        let trained = input.then(move |batch| {
+            let (ctx, schema) = (Arc::clone(&ctx), Arc::clone(&schema));
+            async move {
+                let mut rows = Vec::new();
+                for json in batch?.column(0).as_string::<i32>().iter().flatten() {
+                    rows.push(wire::encode(&run(wire::decode(json.as_bytes())?, &ctx).await?)?);
+                }
+                json_batch(&schema, &rows)
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), trained)))
+    }
+}
+
+/// Sets the flag that stops a fit when the stream that waits for it is dropped.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn run(task: TrainTask, ctx: &TaskContext) -> Result<Vec<TrainOutcome>> {
+    let services = services(ctx.session_config());
+    let reservation = MemoryConsumer::new(format!("training group {}", task.group)).register(ctx.memory_pool());
+    reservation.try_grow(usize::try_from(task.matrix.size_bytes.saturating_mul(2)).unwrap_or(usize::MAX))?;
+    let matrix = services.matrix(&task.matrix, &ctx.runtime_env()).await?;
+    let fit = FitContext::new(task.seed);
+    let guard = CancelOnDrop(Arc::clone(&fit.cancel));
+    let outcomes = tokio::task::spawn_blocking(move || train(&task, &matrix, &services, &fit))
+        .await
+        .map_err(|e| internal_datafusion_err!("a training task ended badly: {e}"))?;
+    drop(guard);
+    drop(reservation);
+    Ok(outcomes?)
+}
+
+/// Reads the bytes of a matrix file.
+pub(crate) fn read_matrix(r: &MatrixRef, bytes: &[u8]) -> Result<Matrix> {
+    let reader = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    let batch = arrow::compute::concat_batches(&schema, &batches)?;
+    let features: Vec<Feature> = wire::decode(r.features.as_bytes())?;
+    let column = |name: &str| {
+        batch.column_by_name(name).ok_or_else(|| internal_datafusion_err!("the matrix has no column {name:?}"))
+    };
+    let label = arrow::compute::cast(column(&r.label)?, &DataType::Float64)?;
+    let fold = arrow::compute::cast(column(&r.fold)?, &DataType::UInt32)?;
+    if label.null_count() + fold.null_count() > 0 {
+        return internal_err!("the matrix has rows without a label or fold");
+    }
+    Ok(Matrix {
+        x: tidemill_ml::matrix::Features::from_batch(features.into(), &batch)?,
+        label: Arc::from(&label.as_primitive::<arrow::datatypes::Float64Type>().values()[..]),
+        fold: Arc::from(&fold.as_primitive::<arrow::datatypes::UInt32Type>().values()[..]),
+    })
+}
+
+fn train(
+    task: &TrainTask,
+    matrix: &Matrix,
+    services: &Services,
+    ctx: &FitContext,
+) -> Result<Vec<TrainOutcome>, MlError> {
+    let estimator = services.plugins.estimators.get(&task.estimator)?;
+    let (fit_rows, eval_rows) = split(matrix, task.fold);
+    let params: Vec<Params> = task.candidates.iter().map(|(_, p)| p.clone()).collect();
+    let started = Instant::now();
+    let models = estimator.fit(matrix, &fit_rows, &params, ctx);
+    ctx.check()?;
+    let seconds = started.elapsed().as_secs_f64() / models.len().max(1) as f64;
+    let evaluator = Evaluator::new(task, matrix, &eval_rows)?;
+    Ok(task
+        .candidates
+        .iter()
+        .zip(models)
+        .map(|((id, _), model)| {
+            let result = model.and_then(|m| evaluator.judge(m.as_ref()));
+            outcome(task, *id, result, seconds, &services.process)
+        })
+        .collect())
+}
+
+/// The rows to train on and those to evaluate on.
+fn split(matrix: &Matrix, fold: Option<u32>) -> (Vec<u32>, Vec<u32>) {
+    let validated = fold.unwrap_or(HELD_OUT);
+    let rows = |keep: &dyn Fn(u32) -> bool| {
+        matrix.fold.iter().enumerate().filter(|(_, f)| keep(**f)).map(|(i, _)| i as u32).collect()
+    };
+    (rows(&|f| f != validated && f != HELD_OUT), rows(&|f| f == validated))
+}
+
+/// What was found of a candidate that trained.
+struct Judgement {
+    metric: f64,
+    evaluation: Option<Evaluation>,
+    artifacts: Option<Artifacts>,
+    importances: Vec<(String, f64)>,
+}
+
+struct Evaluator<'a> {
+    task: &'a TrainTask,
+    metric: Metric,
+    x: tidemill_ml::matrix::Features,
+    label: Vec<f64>,
+}
+
+impl<'a> Evaluator<'a> {
+    fn new(task: &'a TrainTask, matrix: &Matrix, rows: &[u32]) -> Result<Self, MlError> {
+        let label = rows.iter().map(|r| matrix.label[*r as usize]).collect();
+        Ok(Self { task, metric: task.metric.parse()?, x: matrix.x.take(rows), label })
+    }
+
+    fn judge(&self, model: &dyn Model) -> Result<Judgement, MlError> {
+        let scores = model.predict(&self.x)?;
+        let metric = self.metric.compute(&scores, &self.label)?;
+        if self.task.fold.is_some() {
+            return Ok(Judgement { metric, evaluation: None, artifacts: None, importances: Vec::new() });
+        }
+        Ok(Judgement {
+            metric,
+            evaluation: Some(Evaluation::of(&scores, &self.label, self.task.threshold)?),
+            artifacts: Some(model.save()?),
+            importances: model.importances(),
+        })
+    }
+}
+
+fn outcome(
+    task: &TrainTask,
+    candidate: usize,
+    result: Result<Judgement, MlError>,
+    seconds: f64,
+    process: &str,
+) -> TrainOutcome {
+    let (judgement, error) = match result {
+        Ok(j) => (Some(j), None),
+        Err(e) => (None, Some(e.to_string())),
+    };
+    let metric = judgement.as_ref().map(|j| j.metric);
+    let (evaluation, artifacts, importances) =
+        judgement.map(|j| (j.evaluation, j.artifacts, j.importances)).unwrap_or_default();
+    TrainOutcome {
+        group: task.group,
+        candidate,
+        fold: task.fold,
+        metric,
+        evaluation,
+        artifacts,
+        importances,
+        seconds,
+        error,
+        executor: process.to_owned(),
+    }
+}
+
+/// Parameters as JSON, for records.
+pub fn params_value(params: &Params) -> serde_json::Value {
+    serde_json::Value::Object(params.clone().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
+}

@@ -1,0 +1,181 @@
+//! One configuration for every process: client, scheduler and executors plan and run with the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ballista_core::extension::SessionConfigExt;
+use ballista_core::registry::BallistaFunctionRegistry;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use tidemill_connectors::stores::{Location, StoreOptions, runtime_env};
+use tidemill_ml::estimator::{self, EstimatorRegistry};
+use tidemill_ml::registry::Registry;
+use tidemill_ml::stage::StageRegistry;
+use tidemill_ml::{eval, functions};
+
+use super::planner::TidemillQueryPlanner;
+use super::services::Services;
+use crate::cluster::{RuntimeHooks, Token};
+use crate::codec::{TidemillLogicalCodec, TidemillPhysicalCodec};
+use crate::plan::predict::predict_udf;
+use crate::{EngineError, Result};
+
+/// How long a client waits for a scheduler to take its connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest build side, in bytes and rows, that a join collects and hashes whole.
+const BROADCAST_BYTES: u64 = 64 << 20;
+const BROADCAST_ROWS: u64 = 2_000_000;
+
+/// How many partitions a shuffle on a cluster has when a session does not say: a job's fixed cost grows with them.
+/// Larger clusters want more: `set datafusion.execution.target_partitions = 64`.
+const CLUSTER_PARTITIONS: usize = 4;
+
+/// A user's own functions, stages and estimators, known to every process that is built with them.
+#[derive(Debug, Clone, Default)]
+pub struct Plugins {
+    /// Feature stages by name.
+    pub stages: StageRegistry,
+    /// Estimators by name.
+    pub estimators: EstimatorRegistry,
+    /// Scalar functions.
+    pub scalar_functions: Vec<Arc<ScalarUDF>>,
+    /// Aggregate functions.
+    pub aggregate_functions: Vec<Arc<AggregateUDF>>,
+}
+
+/// What both modes share: the same options give the same plans where it matters to results.
+fn shared(config: SessionConfig, services: Arc<Services>) -> SessionConfig {
+    let mut config = config
+        .with_option_extension(StoreOptions::default())
+        .with_information_schema(true)
+        .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", BROADCAST_BYTES)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", BROADCAST_ROWS);
+    config.options_mut().sql_parser.collect_spans = true;
+    config.with_extension(services)
+}
+
+/// The configuration of a session in this process.
+pub(super) fn local_config(plugins: &Plugins) -> SessionConfig {
+    let services = Services::new(plugins.clone(), "in process");
+    let config = shared(SessionConfig::new(), Arc::new(services));
+    config
+        .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+}
+
+/// The configuration of a cluster's processes.
+fn ballista_config(services: Arc<Services>) -> SessionConfig {
+    shared(SessionConfig::new_with_ballista(), services)
+        .with_target_partitions(CLUSTER_PARTITIONS)
+        .with_ballista_adaptive_query_planner(false)
+        .with_ballista_logical_extension_codec(Arc::new(TidemillLogicalCodec::default()))
+        .with_ballista_physical_extension_codec(Arc::new(TidemillPhysicalCodec::default()))
+}
+
+/// The configuration of a client's session on a cluster.
+pub(super) fn cluster_config(plugins: &Plugins, token: Option<&Token>) -> SessionConfig {
+    let config = ballista_config(Arc::new(Services::new(plugins.clone(), "client")));
+    match token {
+        Some(token) => token.apply(config),
+        None => config,
+    }
+}
+
+/// The state that plans and runs with our functions and operators.
+pub(super) fn session_state(config: SessionConfig, plugins: &Plugins) -> datafusion::error::Result<SessionState> {
+    let runtime = runtime_env(StoreOptions::of(&config), None)?;
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_query_planner(Arc::new(TidemillQueryPlanner))
+        .build();
+    let ctx = SessionContext::new_with_state(state);
+    register_functions(&ctx, plugins);
+    Ok(ctx.state())
+}
+
+/// Registers our functions and the user's.
+pub(super) fn register_functions(ctx: &SessionContext, plugins: &Plugins) {
+    ctx.register_udf(predict_udf());
+    let scalars = functions::scalar_udfs().into_iter().chain(estimator::scalar_udfs());
+    for f in scalars.chain(plugins.scalar_functions.iter().cloned()) {
+        ctx.register_udf(Arc::unwrap_or_clone(f));
+    }
+    let aggregates = functions::aggregate_udfs().into_iter().chain(eval::aggregate_udfs());
+    for f in aggregates.chain(plugins.aggregate_functions.iter().cloned()) {
+        ctx.register_udaf(Arc::unwrap_or_clone(f));
+    }
+}
+
+/// The registry at a location.
+pub(super) fn registry(location: Location, plugins: &Plugins) -> Result<Registry> {
+    Ok(Registry::new(location.store()?, location.prefix(), plugins.stages.clone(), plugins.estimators.clone()))
+}
+
+/// What a scheduler or an executor named `process` is configured with.
+///
+/// # Errors
+/// When DataFusion cannot build a state.
+pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
+    let services = Arc::new(Services::new(plugins.clone(), process));
+    let config = {
+        let services = Arc::clone(&services);
+        move || ballista_config(Arc::clone(&services))
+    };
+    let functions = BallistaFunctionRegistry::from(&session_state(config(), plugins)?);
+    let plugins = plugins.clone();
+    Ok(RuntimeHooks {
+        config: Arc::new(config),
+        session_state: Arc::new(move |config| scheduler_state(config, &plugins)),
+        runtime_env: Arc::new(|config: &SessionConfig| -> datafusion::error::Result<Arc<RuntimeEnv>> {
+            runtime_env(StoreOptions::of(config), None)
+        }),
+        physical_codec: Arc::new(TidemillPhysicalCodec::default()),
+        logical_codec: Arc::new(TidemillLogicalCodec::default()),
+        functions: Arc::new(functions),
+    })
+}
+
+/// The scheduler's planning state: ours with Ballista's optimizer rules.
+fn scheduler_state(config: SessionConfig, plugins: &Plugins) -> datafusion::error::Result<SessionState> {
+    let rules = ballista_core::optimizer::ballista_default_optimizer_rules();
+    let state = session_state(config, plugins)?;
+    Ok(SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build())
+}
+
+/// Tells a scheduler that is not there, or refuses the token, before any plan is made.
+pub(super) async fn check_scheduler(url: &str, address: &str, token: Option<&Token>) -> Result<()> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CONNECT_TIMEOUT)
+        .build()
+        .map_err(|e| EngineError::Internal(format!("http client: {e}")))?;
+    let mut request = client.get(format!("{url}/api/state"));
+    if let Some(token) = token {
+        request = request.header("authorization", token.bearer());
+    }
+    let response = request.send().await.map_err(|e| EngineError::Environment {
+        message: format!("no scheduler answers at {address} ({}); start one with: tidemill cluster", innermost(&e)),
+        retryable: true,
+    })?;
+    match response.status().as_u16() {
+        401 | 403 => Err(EngineError::Environment {
+            message: format!("the scheduler at {address} refuses the token; pass the cluster's own with --token-file"),
+            retryable: false,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn innermost(e: &dyn std::error::Error) -> String {
+    let mut e = e;
+    while let Some(source) = e.source() {
+        e = source;
+    }
+    e.to_string()
+}

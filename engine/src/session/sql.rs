@@ -1,0 +1,175 @@
+//! SQL: queries over the warehouse, and the statements that change it.
+
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::ViewTable;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp, dml::InsertOp};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::warehouse::View;
+use super::{Session, WriteMode};
+use crate::jobs::Device;
+use crate::{EngineError, Result};
+
+/// How deep views may stand on views.
+const MAX_VIEW_DEPTH: usize = 16;
+
+impl Session {
+    /// Runs one SQL statement.
+    ///
+    /// Queries see the session's tables and the warehouse's tables and views, as they are now; `predict('model@alias')`
+    /// scores with the version that the alias means now. `create table … as`, `insert into`, `create view` and `drop`
+    /// change the warehouse and are done when this returns; their rows say what was done.
+    ///
+    /// # Errors
+    /// SQL that does not parse (with line and column), names that do not exist, what the statement itself fails with.
+    pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        let plan = self.plan(sql, 0).await?;
+        self.execute(plan, sql).await
+    }
+
+    /// The logical plan of one query, its models resolved and pinned.
+    ///
+    /// # Errors
+    /// As [`Session::sql`], and a statement that is not a query.
+    pub async fn query(&self, sql: &str) -> Result<LogicalPlan> {
+        let plan = self.plan(sql, 0).await?;
+        match plan {
+            LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Statement(_) | LogicalPlan::Copy(_) => {
+                Err(EngineError::Invalid(format!(
+                    "expected one SELECT, got: {}",
+                    sql.trim().lines().next().unwrap_or_default()
+                )))
+            }
+            query => Ok(query),
+        }
+    }
+
+    fn plan<'a>(&'a self, sql: &'a str, depth: usize) -> BoxFuture<'a, Result<LogicalPlan>> {
+        async move {
+            let state = self.context().state();
+            let dialect = state.config().options().sql_parser.dialect;
+            let statement = state.sql_to_statement(sql, &dialect)?;
+            for table in state.resolve_table_references(&statement)? {
+                self.bring_table(&table, depth).await?;
+            }
+            let plan = self.context().state().statement_to_plan(statement).await?;
+            self.with_models(plan, Device::Cpu).await
+        }
+        .boxed()
+    }
+
+    /// Makes a table of the warehouse known to the session, as it is now.
+    async fn bring_table(&self, table: &TableReference, depth: usize) -> Result<()> {
+        let (None | Some("public"), name) = (table.schema(), table.table()) else { return Ok(()) };
+        if self.is_own_table(name)? {
+            return Ok(());
+        }
+        if let Some(table) = self.warehouse().open_table(name).await? {
+            return self.register_warehouse(name, Arc::new(table.snapshot(None).await?));
+        }
+        match self.warehouse().view(name).await? {
+            Some(view) => self.bring_view(name, view, depth).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn bring_view(&self, name: &str, view: View, depth: usize) -> Result<()> {
+        if depth >= MAX_VIEW_DEPTH {
+            return Err(EngineError::Invalid(format!(
+                "view {name:?} stands on more than {MAX_VIEW_DEPTH} views, or on itself"
+            )));
+        }
+        for (table, location) in &view.tables {
+            if !self.context().table_exist(table.as_str())? {
+                self.register_parquet(table, location).await?;
+            }
+        }
+        let plan = self.plan(&view.sql, depth + 1).await?;
+        self.register_warehouse(name, Arc::new(ViewTable::new(plan, Some(view.sql))))
+    }
+
+    /// Runs a plan: a query lazily, a change of the warehouse at once.
+    async fn execute(&self, plan: LogicalPlan, sql: &str) -> Result<DataFrame> {
+        match plan {
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(c)) => {
+                let name = own_name(&c.name)?;
+                if self.warehouse().open_table(&name).await?.is_some() {
+                    match (c.or_replace, c.if_not_exists) {
+                        (true, _) => {}
+                        (_, true) => return self.report("rows", 0),
+                        _ => {
+                            return Err(EngineError::Invalid(format!(
+                                "table {name:?} exists; use create or replace table, or insert into"
+                            )));
+                        }
+                    }
+                }
+                let written = self.write_plan(c.input.as_ref().clone(), &name, WriteMode::Replace, None).await?;
+                self.report("rows", written.n_rows)
+            }
+            LogicalPlan::Dml(d) if self.warehouse().open_table(d.table_name.table()).await?.is_some() => {
+                let mode = match d.op {
+                    WriteOp::Insert(InsertOp::Append) => WriteMode::Append,
+                    WriteOp::Insert(InsertOp::Overwrite) => WriteMode::Replace,
+                    other => {
+                        return Err(EngineError::Invalid(format!(
+                            "{other} is not possible on the table {}; insert into and insert overwrite are",
+                            d.table_name
+                        )));
+                    }
+                };
+                let written = self.write_plan(d.input.as_ref().clone(), d.table_name.table(), mode, None).await?;
+                self.report("rows", written.n_rows)
+            }
+            LogicalPlan::Ddl(DdlStatement::CreateView(c)) => {
+                let name = own_name(&c.name)?;
+                if !c.or_replace && self.warehouse().view(&name).await?.is_some() {
+                    return Err(EngineError::Invalid(format!("view {name:?} exists; use create or replace view")));
+                }
+                self.warehouse().put_view(&name, &View { sql: view_query(sql)?, tables: Default::default() }).await?;
+                self.report("views", 1)
+            }
+            LogicalPlan::Ddl(DdlStatement::DropView(d)) => {
+                let name = own_name(&d.name)?;
+                if self.warehouse().view(&name).await?.is_none() && !d.if_exists {
+                    return Err(EngineError::NotFound(format!("view {name:?} does not exist in the warehouse")));
+                }
+                self.warehouse().drop_view(&name).await?;
+                self.report("views", 1)
+            }
+            LogicalPlan::Ddl(DdlStatement::DropTable(d))
+                if self.warehouse().open_table(d.name.table()).await?.is_some() =>
+            {
+                self.drop_table(d.name.table()).await?;
+                self.report("tables", 1)
+            }
+            other => Ok(self.context().execute_logical_plan(other).await?),
+        }
+    }
+}
+
+/// The text of a view's query: what follows the first `as`.
+fn view_query(sql: &str) -> Result<String> {
+    use datafusion::sql::sqlparser::ast::Statement;
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+    let statements = Parser::parse_sql(&GenericDialect {}, sql)
+        .map_err(|e| EngineError::Invalid(format!("SQL does not parse: {e}")))?;
+    match statements.into_iter().next() {
+        Some(Statement::CreateView(v)) => Ok(v.query.to_string()),
+        _ => Err(EngineError::Internal("a view's statement is not one".to_owned())),
+    }
+}
+
+fn own_name(name: &TableReference) -> Result<String> {
+    match name.schema() {
+        None | Some("public") => Ok(name.table().to_owned()),
+        Some(other) => {
+            Err(EngineError::Invalid(format!("schema {other:?} does not exist in the warehouse; leave it out")))
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A user's own function and estimator, in process and on executors of one's own build.
+//!
+//! ```text
+//! cargo run --example own_estimator -- ./own-warehouse
+//! ```
+//!
+//! The program is its own cluster: it starts itself again as scheduler and executor with the same plug-ins.
+
+#![allow(clippy::print_stdout, reason = "an example shows what it found")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use serde_json::json;
+use tidemill::estimator::{Artifacts, EstimatorRegistry, FitContext, ParamGrid, Params};
+use tidemill::matrix::{Feature, Features, Matrix};
+use tidemill::prelude::*;
+use tidemill::{MlError, executor, runtime_hooks, scheduler};
+
+/// Predicts the share of positives that it saw: what any model has to beat.
+#[derive(Debug)]
+struct BaseRate;
+
+#[derive(Debug)]
+struct Constant(f64);
+
+impl Estimator for BaseRate {
+    fn name(&self) -> &str {
+        "base_rate"
+    }
+
+    fn validate(&self, params: &Params) -> Result<(), MlError> {
+        if params.is_empty() { Ok(()) } else { Err(MlError::Invalid("base_rate has no parameters".to_owned())) }
+    }
+
+    fn fit(&self, m: &Matrix, rows: &[u32], all: &[Params], _: &FitContext) -> Vec<Result<Box<dyn Model>, MlError>> {
+        let rate = rows.iter().map(|r| m.label[*r as usize]).sum::<f64>() / rows.len() as f64;
+        all.iter().map(|_| Ok(Box::new(Constant(rate)) as _)).collect()
+    }
+
+    fn load(&self, _: Arc<[Feature]>, files: &Artifacts) -> Result<Box<dyn Model>, MlError> {
+        let bytes = files.get("rate").and_then(|b| b.as_slice().try_into().ok());
+        let bytes =
+            bytes.ok_or_else(|| MlError::Corrupt { what: "rate".to_owned(), why: "expected 8 bytes".to_owned() })?;
+        Ok(Box::new(Constant(f64::from_le_bytes(bytes))))
+    }
+}
+
+impl Model for Constant {
+    fn estimator(&self) -> &str {
+        "base_rate"
+    }
+
+    fn predict(&self, x: &Features) -> Result<Vec<f64>, MlError> {
+        Ok(vec![self.0; x.n_rows])
+    }
+
+    fn save(&self) -> Result<Artifacts, MlError> {
+        Ok([("rate".to_owned(), self.0.to_le_bytes().to_vec())].into())
+    }
+}
+
+/// The plug-ins that every process is built with.
+fn plugins() -> Plugins {
+    let minutes = create_udf(
+        "hhmm_minutes",
+        vec![DataType::Int64],
+        DataType::Int64,
+        Volatility::Immutable,
+        Arc::new(|args| {
+            let hhmm = ColumnarValue::values_to_arrays(args)?.swap_remove(0);
+            let minutes: Int64Array =
+                hhmm.as_primitive::<Int64Type>().iter().map(|t| t.map(|t| t / 100 * 60 + t % 100)).collect();
+            Ok(ColumnarValue::Array(Arc::new(minutes) as ArrayRef))
+        }),
+    );
+    let mut estimators = EstimatorRegistry::default();
+    estimators.register(Arc::new(BaseRate));
+    Plugins { estimators, scalar_functions: vec![Arc::new(minutes)], ..Plugins::default() }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[1..] {
+        ["scheduler"] => {
+            let options = scheduler::SchedulerOptions { bind: "127.0.0.1:0".parse()?, ..Default::default() };
+            let mut handle = scheduler::start(options, runtime_hooks(&plugins(), "scheduler")?).await?;
+            println!("{}", handle.address());
+            Ok(handle.wait().await?)
+        }
+        ["executor", address] => {
+            let options = executor::ExecutorOptions { vcores: 1, ..Default::default() }.with_scheduler(address)?;
+            let mut handle = executor::start(options, runtime_hooks(&plugins(), "own executor")?).await?;
+            println!("{}", handle.id());
+            Ok(handle.wait().await?)
+        }
+        ref warehouse => {
+            let warehouse = warehouse.first().copied().unwrap_or("./own-warehouse");
+            train(warehouse, None).await?;
+            let (mut scheduler, address) = start(&["scheduler"])?;
+            let (mut executor, _) = start(&["executor", &address])?;
+            let result = train(warehouse, Some(address)).await;
+            executor.kill()?;
+            scheduler.kill()?;
+            result
+        }
+    }
+}
+
+/// Starts this program in another role; gives what it prints when it is ready.
+fn start(args: &[&str]) -> Result<(Child, String), Box<dyn std::error::Error>> {
+    let mut child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+    Ok((child, line.trim().to_owned()))
+}
+
+/// Trains the estimator on rows that the function made, wherever the session runs them.
+async fn train(warehouse: &str, cluster: Option<String>) -> Result<(), Box<dyn std::error::Error>> {
+    let options = SessionOptions { warehouse: warehouse.to_owned(), cluster, plugins: plugins(), ..Default::default() };
+    let session = Session::open(options).await?;
+    session.register_parquet("flights", "examples/flights/data/flights.parquet").await?;
+    let rows = session
+        .sql(
+            "select time_hour, carrier, flight, day, cast(hhmm_minutes(sched_dep_time) as double) as minutes,
+                    case when arr_delay > 15 then 1 when arr_delay <= 15 then 0 end as late
+             from flights where month = 1",
+        )
+        .await?;
+    let plugins = session.plugins();
+    let search = GridSearch {
+        pipeline: Pipeline::from_value(&json!([{"standard_scaler": {"inputs": ["minutes"]}}]), &plugins.stages)?,
+        candidates: ParamGrid::from_json(&json!({"base_rate": {}, "logistic_regression": {}}))?
+            .candidates(|name| plugins.estimators.get(name))?,
+        key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
+        label: "late".to_owned(),
+        n_folds: 2,
+        fold_by: "day".to_owned(),
+        metric: "area_under_roc".parse()?,
+        threshold: 0.5,
+        seed: 1,
+    };
+    let scratch = session.warehouse().root().join("scratch");
+    let found = search.fit(&session, rows, col("day").lt(lit(25)), col("day").gt_eq(lit(25)), &scratch).await?;
+    for candidate in &found.candidates {
+        println!("{}: {} {:?} on {:?}", session.mode(), candidate.estimator, candidate.mean, candidate.executors);
+    }
+    assert_eq!(found.candidates[0].mean, Some(0.5), "a constant ranks nothing");
+    Ok(())
+}

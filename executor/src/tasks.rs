@@ -1,0 +1,290 @@
+//! Decodes tasks, runs them on threads of their own, and cancels them.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ballista_core::ConfigProducer;
+use ballista_core::error::BallistaError;
+use ballista_core::serde::BallistaCodec;
+use ballista_core::serde::protobuf::{MultiTaskDefinition, OperatorMetricsSet, SuccessfulTask, TaskStatus};
+use ballista_core::serde::scheduler::from_proto::get_task_definition_vec;
+use ballista_core::serde::scheduler::{TaskDefinition, TaskKey};
+use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
+use ballista_executor::runtime_cache::SessionRuntimeCache;
+use datafusion::execution::TaskContext;
+use futures::FutureExt;
+use tidemill_engine::cluster::RuntimeHooks;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::cancel::CancelExec;
+use crate::report::{TaskRef, now_ms};
+
+/// What tasks of one executor have in common.
+pub(crate) struct TaskRunner {
+    pub(crate) executor_id: String,
+    pub(crate) hooks: RuntimeHooks,
+    /// The hooks' configuration with what this process adds to it.
+    pub(crate) config: ConfigProducer,
+    pub(crate) codec: BallistaCodec,
+    pub(crate) runtimes: Arc<dyn SessionRuntimeCache>,
+    pub(crate) engine: DefaultExecutionEngine,
+    pub(crate) work_dir: String,
+    /// The threads that tasks run on, apart from those that answer the network.
+    pub(crate) threads: Handle,
+    pub(crate) statuses: mpsc::Sender<TaskStatus>,
+    pub(crate) running: Running,
+}
+
+/// The tasks that run, and how to cancel them.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    tasks: Mutex<Tasks>,
+    /// Wakes who waits for a task to end.
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    /// By task and attempt of its stage.
+    tokens: HashMap<(TaskKey, usize), CancellationToken>,
+    /// Cancellations that overtook the launch of their task.
+    early: HashMap<TaskKey, Instant>,
+}
+
+/// How long a cancellation waits for a task that it may have overtaken. One that meets a later attempt of the task
+/// instead does no harm: the scheduler starts a cancelled task again if it still needs it.
+const EARLY: Duration = Duration::from_secs(2);
+
+impl Running {
+    fn add(&self, task: &TaskRef) -> CancellationToken {
+        let token = CancellationToken::new();
+        let mut tasks = self.lock();
+        if tasks.early.remove(&task.key).is_some_and(|at| at.elapsed() < EARLY) {
+            token.cancel();
+        }
+        tasks.tokens.insert((task.key.clone(), task.stage_attempt), token.clone());
+        token
+    }
+
+    fn remove(&self, task: &TaskRef) {
+        self.lock().tokens.remove(&(task.key.clone(), task.stage_attempt));
+        self.ended.notify_waiters();
+    }
+
+    /// Cancels tasks of earlier attempts of a task's stage and waits until they have ended: they write the same files.
+    async fn outlast_earlier(&self, task: &TaskRef) {
+        loop {
+            let ended = self.ended.notified();
+            if !self.cancel_earlier(task) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Whether there were any.
+    fn cancel_earlier(&self, task: &TaskRef) -> bool {
+        let tasks = self.lock();
+        let earlier = tasks.tokens.iter().filter(|((key, attempt), _)| {
+            (&key.job_id, key.stage_id) == (&task.key.job_id, task.key.stage_id) && *attempt < task.stage_attempt
+        });
+        earlier.map(|(_, token)| token.cancel()).count() > 0
+    }
+
+    /// Cancels a task; whether it was running.
+    pub(crate) fn cancel(&self, key: &TaskKey) -> bool {
+        let mut tasks = self.lock();
+        let found = tasks.tokens.iter().filter(|((task, _), _)| task == key);
+        let running = found.map(|(_, token)| token.cancel()).count() > 0;
+        if !running {
+            tasks.early.retain(|_, at| at.elapsed() < EARLY);
+            tasks.early.insert(key.clone(), Instant::now());
+        }
+        running
+    }
+
+    /// Cancels all tasks.
+    pub(crate) fn cancel_all(&self) {
+        self.lock().tokens.values().for_each(CancellationToken::cancel);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TaskRunner {
+    /// Starts the tasks of one stage that the scheduler sent. What cannot be decoded is reported as failed, with the
+    /// reason, rather than refused: a refusal would reach the user without one.
+    pub(crate) async fn launch(self: &Arc<Self>, tasks: MultiTaskDefinition) {
+        let refs = refs_of(&tasks);
+        match self.decode(tasks) {
+            Ok(tasks) => {
+                for (task, task_ref) in tasks.into_iter().zip(refs) {
+                    let token = self.running.add(&task_ref);
+                    self.threads.spawn(Arc::clone(self).run(task, task_ref, token));
+                }
+            }
+            Err(error) => self.refuse(refs, &error).await,
+        }
+    }
+
+    fn decode(&self, tasks: MultiTaskDefinition) -> Result<Vec<TaskDefinition>, BallistaError> {
+        let functions = &self.hooks.functions;
+        let (runtimes, session) = (Arc::clone(&self.runtimes), tasks.session_id.clone());
+        get_task_definition_vec(
+            tasks,
+            Arc::new(move |config| runtimes.produce_runtime(&session, config, 1)),
+            (self.config)(),
+            functions.scalar_functions.clone(),
+            functions.aggregate_functions.clone(),
+            functions.window_functions.clone(),
+            functions.higher_order_functions.clone(),
+            self.codec.clone(),
+        )
+    }
+
+    async fn refuse(&self, refs: Vec<TaskRef>, error: &BallistaError) {
+        for task_ref in refs {
+            let error = BallistaError::General(format!("the task's plan cannot be decoded: {error}"));
+            self.send(task_ref.failed(&self.executor_id, error)).await;
+        }
+    }
+
+    async fn run(self: Arc<Self>, task: TaskDefinition, mut task_ref: TaskRef, token: CancellationToken) {
+        // When this future is dropped, at shutdown, what the stage spawned ends too.
+        let _guard = token.clone().drop_guard();
+        self.running.outlast_earlier(&task_ref).await;
+        task_ref.start_ms = now_ms();
+        let work = AssertUnwindSafe(self.execute(task, &task_ref, &token)).catch_unwind();
+        let result = work.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        self.running.remove(&task_ref);
+        let status = match result {
+            Ok((metrics, done)) => task_ref.succeeded(metrics, done),
+            Err(_) if token.is_cancelled() => task_ref.failed(&self.executor_id, BallistaError::Cancelled),
+            Err(error) => task_ref.failed(&self.executor_id, error),
+        };
+        self.send(status).await;
+    }
+
+    async fn execute(
+        &self,
+        task: TaskDefinition,
+        task_ref: &TaskRef,
+        token: &CancellationToken,
+    ) -> Result<(Vec<OperatorMetricsSet>, SuccessfulTask), BallistaError> {
+        let plan = CancelExec::below(Arc::clone(&task.plan), token.clone())?;
+        let stage = self.engine.create_query_stage_exec(
+            task.job_id.clone(),
+            task.stage_id,
+            task.task_id,
+            task.global_output_partition_ids.clone(),
+            plan,
+            &self.work_dir,
+            &task.session_config,
+        )?;
+        let context = self.context(task, task_ref.name())?;
+        let partitions = stage.execute_query_stage(task_ref.key.task_id, context).await?;
+        let done = SuccessfulTask {
+            executor_id: self.executor_id.clone(),
+            partitions,
+            runtime_stats: stage.collect_runtime_stats_reports(),
+            task_column_stats: stage.collect_column_stats(),
+            window_state: stage.collect_window_state_reports()?,
+        };
+        Ok((metrics_of(stage.as_ref())?, done))
+    }
+
+    fn context(&self, task: TaskDefinition, name: String) -> Result<Arc<TaskContext>, BallistaError> {
+        let runtime = self.runtimes.produce_runtime(&task.session_id, &task.session_config, task.vcores_consumed)?;
+        let functions = task.function_registry;
+        Ok(Arc::new(TaskContext::new(
+            Some(name),
+            task.session_id,
+            task.session_config,
+            functions.scalar_functions.clone(),
+            functions.higher_order_functions.clone(),
+            functions.aggregate_functions.clone(),
+            functions.window_functions.clone(),
+            runtime,
+        )))
+    }
+
+    async fn send(&self, status: TaskStatus) {
+        if self.statuses.send(status).await.is_err() {
+            tracing::debug!("a task ended after its executor");
+        }
+    }
+}
+
+/// The tasks that a message describes.
+fn refs_of(tasks: &MultiTaskDefinition) -> Vec<TaskRef> {
+    let task_ref = |task_id: usize, task_attempt| TaskRef {
+        key: TaskKey { job_id: tasks.job_id.clone().into(), stage_id: tasks.stage_id as usize, task_id },
+        stage_attempt: tasks.stage_attempt_num as usize,
+        task_attempt,
+        launch_ms: tasks.launch_time,
+        start_ms: now_ms(),
+    };
+    let ids = tasks.task_ids.iter();
+    ids.map(|id| task_ref(id.task_id as usize, id.task_attempt_num as usize)).collect()
+}
+
+fn metrics_of(stage: &dyn QueryStageExecutor) -> Result<Vec<OperatorMetricsSet>, BallistaError> {
+    stage.collect_plan_metrics().into_iter().map(TryInto::try_into).collect()
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> BallistaError {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    BallistaError::Internal(format!("the task panicked: {}", text.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(stage_attempt: usize) -> TaskRef {
+        TaskRef {
+            key: TaskKey { job_id: "j".to_owned().into(), stage_id: 1, task_id: 0 },
+            stage_attempt,
+            task_attempt: 0,
+            launch_ms: 0,
+            start_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_cancellation_reaches_the_task_even_when_it_comes_first() {
+        let running = Running::default();
+        assert!(!running.cancel(&task(0).key));
+        assert!(running.add(&task(0)).is_cancelled());
+        assert!(!running.add(&task(1)).is_cancelled(), "it is used up");
+    }
+
+    #[tokio::test]
+    async fn a_later_attempt_waits_for_the_end_of_an_earlier() {
+        let running = Arc::new(Running::default());
+        let earlier = running.add(&task(0));
+        running.add(&task(1));
+        let waiting = Arc::clone(&running);
+        let waiting = tokio::spawn(async move { waiting.outlast_earlier(&task(1)).await });
+        earlier.cancelled().await;
+        assert!(!waiting.is_finished());
+        running.remove(&task(0));
+        waiting.await.unwrap();
+    }
+
+    #[test]
+    fn attempts_do_not_take_each_others_place() {
+        let running = Running::default();
+        let (old, new) = (running.add(&task(0)), running.add(&task(1)));
+        running.remove(&task(0));
+        assert!(running.cancel(&task(1).key));
+        assert!(new.is_cancelled() && !old.is_cancelled());
+    }
+}

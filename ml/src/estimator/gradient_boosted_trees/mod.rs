@@ -1,0 +1,64 @@
+//! Gradient-boosted trees for a binary label: logistic loss, histograms over at most 255 bins, categories natively.
+//!
+//! Columns are binned once for all candidates of a group. Gradients are fixed-point integers, so the sums in the
+//! histograms are exact and do not depend on order or threads. Trees grow the leaf with the most gain first, bounded
+//! by leaves and depth; the smaller child's histogram is summed and the other's is the difference. Candidates that
+//! differ in `max_iter` only are one boosting run, cut where each ends.
+
+mod bins;
+mod boost;
+mod fit;
+mod grow;
+mod histogram;
+mod model;
+mod params;
+mod split;
+
+use std::sync::Arc;
+
+pub use model::GradientBoostedTreesModel;
+pub use params::GradientBoostedTreesParams;
+
+use super::{Artifacts, Estimator, FitContext, Model, Params};
+use crate::Result;
+use crate::matrix::{Feature, Matrix};
+
+/// The estimator's name.
+pub(super) const NAME: &str = "gradient_boosted_trees";
+
+/// Gradient-boosted trees for a binary label.
+///
+/// Parameters are those of [`GradientBoostedTreesParams`]. Missing numbers go the way that lowered the loss most in
+/// training, or with most rows where training had none; missing and rare categories go right.
+#[derive(Debug, Default)]
+pub struct GradientBoostedTrees;
+
+impl Estimator for GradientBoostedTrees {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn validate(&self, params: &Params) -> Result<()> {
+        GradientBoostedTreesParams::parse(params).map(|_| ())
+    }
+
+    fn fit(
+        &self,
+        matrix: &Matrix,
+        rows: &[u32],
+        candidates: &[Params],
+        ctx: &FitContext,
+    ) -> Vec<Result<Box<dyn Model>>> {
+        fit::fit(matrix, rows, candidates, ctx)
+            .into_iter()
+            .map(|fitted| fitted.map(|model| Box::new(model) as Box<dyn Model>))
+            .collect()
+    }
+
+    fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
+        Ok(Box::new(GradientBoostedTreesModel::load(features, artifacts)?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+use serde_json::json;
+
+use super::*;
+use crate::estimator::FitContext;
+use crate::estimator::support::testing::{fixture, linear_data, params, unit};
+use crate::matrix::{FeatureKind, FeatureValues};
+
+fn fit_one(matrix: &Matrix, candidate: Params) -> LogisticRegressionModel {
+    let rows: Vec<u32> = (0..matrix.label.len() as u32).collect();
+    fit::fit(matrix, &rows, &[candidate], &FitContext::new(0)).remove(0).unwrap()
+}
+
+/// scikit-learn minimises the same objective on columns divided by their deviation; both solvers were run to
+/// convergence, so coefficients agree to 1e-4 and zeros are the same.
+#[test]
+fn coefficients_are_those_of_scikit_learn() {
+    let matrix = linear_data(600);
+    let expected = fixture()["logistic_regression"].as_array().unwrap().clone();
+    let candidates: Vec<Params> = expected
+        .iter()
+        .map(|e| {
+            let pick = |k: &str| (k.to_owned(), e[k].clone());
+            ["reg_param", "elastic_net_param", "standardization", "fit_intercept"].map(pick).into()
+        })
+        .collect();
+    let rows: Vec<u32> = (0..600).collect();
+    let models = fit::fit(&matrix, &rows, &candidates, &FitContext::new(0));
+    for (expected, model) in expected.iter().zip(models) {
+        let model = model.unwrap();
+        let close = |got: f64, want: f64| (got - want).abs() <= 1e-4 * want.abs() + 1e-7;
+        assert!(close(model.intercept(), expected["intercept"].as_f64().unwrap()), "{expected} {model:?}");
+        for ((name, got), want) in model.coefficients().iter().zip(expected["coefficients"].as_array().unwrap()) {
+            let want = want.as_f64().unwrap();
+            assert!(close(*got, want), "{name}: {got} and {want} of {expected}");
+            if expected["elastic_net_param"].as_f64().unwrap() > 0.0 {
+                assert_eq!(*got == 0.0, want == 0.0, "{name}: {got} and {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_gives_what_single_fits_give() {
+    let matrix = linear_data(5_000);
+    let candidates: Vec<Params> =
+        [0.001, 0.1, 0.01].iter().map(|r| params(json!({"reg_param": r, "elastic_net_param": 0.5}))).collect();
+    let rows: Vec<u32> = (0..5_000).collect();
+    let together = fit::fit(&matrix, &rows, &candidates, &FitContext::new(0));
+    for (model, candidate) in together.into_iter().zip(candidates) {
+        let (model, single) = (model.unwrap(), fit_one(&matrix, candidate));
+        for ((name, a), (_, b)) in model.coefficients().iter().zip(single.coefficients()) {
+            assert!((a - b).abs() <= 1e-5 * b.abs() + 1e-7, "{name}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn constant_and_dependent_columns_have_finite_coefficients() {
+    let mut matrix = linear_data(2_000);
+    let FeatureValues::Number(first) = matrix.x.values[0].clone() else { panic!() };
+    matrix.x.values[4] = FeatureValues::Number(first.iter().map(|v| v * 2.0).collect());
+    matrix.x.values[5] = FeatureValues::Number(vec![3.0; 2_000].into());
+    for mixing in [0.0, 0.5, 1.0] {
+        for reg in [0.0, 0.01] {
+            let model = fit_one(&matrix, params(json!({"reg_param": reg, "elastic_net_param": mixing})));
+            let coefficients = model.coefficients();
+            assert!(coefficients.iter().all(|c| c.1.is_finite() && c.1.abs() < 10.0), "{coefficients:?}");
+            assert_eq!(coefficients[5], ("x5".to_owned(), 0.0));
+        }
+    }
+}
+
+#[test]
+fn a_label_that_one_category_decides_ends() {
+    let mut matrix = linear_data(1_000);
+    let FeatureValues::Category(category) = matrix.x.values[6].clone() else { panic!() };
+    matrix.label = category.iter().zip(matrix.label.iter()).map(|(c, y)| if *c == 1 { 1.0 } else { *y }).collect();
+    let model = fit_one(&matrix, Params::new());
+    let scores = model.predict(&matrix.x).unwrap();
+    assert!(scores.iter().all(|s| s.is_finite()));
+    assert!(category.iter().zip(&scores).all(|(c, s)| *c != 1 || *s > 0.99));
+}
+
+#[test]
+fn categories_without_an_indicator_add_nothing() {
+    let matrix = linear_data(1_000);
+    let model = fit_one(&matrix, params(json!({"reg_param": 0.01})));
+    let mut x = matrix.x.clone();
+    let score = |x: &mut crate::matrix::Features, index: u32| {
+        x.values[6] = FeatureValues::Category(vec![index; 1_000].into());
+        model.predict(x).unwrap()
+    };
+    let none = score(&mut x, 5);
+    assert_eq!(none, score(&mut x, 77));
+    assert_eq!(none, score(&mut x, u32::MAX));
+    assert_ne!(none, score(&mut x, 1));
+    assert_eq!(model.importances().len(), 6 + 5);
+}
+
+#[test]
+fn many_labels_converge() {
+    let n = 20_000;
+    let mut matrix = linear_data(n);
+    let mut features = matrix.x.features.to_vec();
+    let labels = (0..100).map(|i| format!("d{i}")).collect();
+    features.push(Feature { name: "dest".into(), kind: FeatureKind::Category { labels, indicators: 100 } });
+    matrix.x.features = features.into();
+    // Every label has an indicator: they sum to the intercept's column, and unpenalised fits are not unique.
+    let dest = (0..n).map(|i| (unit(i, 30) * unit(i, 31) * 100.0) as u32);
+    matrix.x.values.push(FeatureValues::Category(dest.collect()));
+    let plain = fit_one(&matrix, Params::new());
+    let rate = |scores: &[f64]| scores.iter().sum::<f64>() / n as f64;
+    let mean = matrix.label.iter().sum::<f64>() / n as f64;
+    assert!((rate(&plain.predict(&matrix.x).unwrap()) - mean).abs() < 1e-6);
+    let lasso = fit_one(&matrix, params(json!({"reg_param": 0.01, "elastic_net_param": 1.0})));
+    assert!(lasso.coefficients().iter().filter(|c| c.1 == 0.0).count() > 90);
+}

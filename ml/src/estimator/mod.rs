@@ -1,0 +1,117 @@
+//! Estimators: each trains one model for each candidate of a group on one shared matrix.
+//!
+//! An algorithm is always `params.rs`, `fit.rs`, `model.rs` in a folder of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::matrix::{Feature, Features, Matrix};
+use crate::{MlError, Result};
+
+mod fold;
+pub mod gradient_boosted_trees;
+pub mod logistic_regression;
+pub mod multilayer_perceptron;
+mod registry;
+mod search;
+mod support;
+
+pub use fold::{FoldKey, fold_hash, fold_of, scalar_udfs};
+pub use gradient_boosted_trees::GradientBoostedTrees;
+pub use logistic_regression::LogisticRegression;
+pub use multilayer_perceptron::MultilayerPerceptron;
+pub use registry::EstimatorRegistry;
+pub use search::{Candidate, ParamGrid};
+pub(crate) use support::math::ln;
+#[cfg(test)]
+pub(crate) use support::testing;
+
+/// Parameters of one candidate, by Spark ML's names in snake_case; what is left out has its default.
+pub type Params = BTreeMap<String, Value>;
+
+/// What a fit is told beside its data.
+#[derive(Debug, Clone)]
+pub struct FitContext {
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Set when the work is to stop; estimators look at it at least every 100 ms.
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl FitContext {
+    /// A context that is never cancelled.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, cancel: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// An error once the work was cancelled.
+    ///
+    /// # Errors
+    /// [`MlError::Cancelled`].
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) { Err(MlError::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// An algorithm that trains models. Users plug in their own by implementing it.
+pub trait Estimator: Debug + Send + Sync {
+    /// The name in job files and manifests, e.g. `logistic_regression`.
+    fn name(&self) -> &str;
+
+    /// Checks a candidate's parameters before anything runs: unknown names get a suggestion, values their range.
+    ///
+    /// # Errors
+    /// [`MlError::Invalid`] naming the parameter, what was expected and what came.
+    fn validate(&self, params: &Params) -> Result<()>;
+
+    /// Trains one model for each candidate on the rows in `rows` (ascending row numbers), sharing what they can.
+    ///
+    /// The same matrix, rows, candidates and seed give the same models to the bit, on any machine of one
+    /// architecture and with any number of threads. One result per candidate, in their order.
+    fn fit(
+        &self,
+        matrix: &Matrix,
+        rows: &[u32],
+        candidates: &[Params],
+        ctx: &FitContext,
+    ) -> Vec<Result<Box<dyn Model>>>;
+
+    /// Reads back a model of this estimator from what [`Model::save`] gave.
+    ///
+    /// # Errors
+    /// [`MlError::Corrupt`] for missing or damaged artifacts.
+    fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>>;
+}
+
+/// A model's files by name.
+pub type Artifacts = BTreeMap<String, Vec<u8>>;
+
+/// A trained model.
+pub trait Model: Debug + Send + Sync {
+    /// The name of the estimator that reads it back.
+    fn estimator(&self) -> &str;
+
+    /// Scores rows: the probability of class 1, `[n_rows]`. A row's score does not depend on the rows beside it.
+    ///
+    /// # Errors
+    /// Features that are not those of the fit.
+    fn predict(&self, x: &Features) -> Result<Vec<f64>>;
+
+    /// The model's files. Equal models give equal bytes.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn save(&self) -> Result<Artifacts>;
+
+    /// How much each feature of the one-hot view (linear) or each feature (trees) matters, by name; may be empty.
+    fn importances(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

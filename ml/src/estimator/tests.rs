@@ -1,0 +1,198 @@
+//! Laws that hold for every estimator.
+
+use serde_json::json;
+
+use super::support::testing::{linear_data, params, slice, tree_data};
+use super::*;
+use crate::matrix::FeatureValues;
+
+/// Each estimator with two candidates and data that it can train on in a moment.
+fn all() -> Vec<(Box<dyn Estimator>, Matrix, Vec<Params>)> {
+    vec![
+        (
+            Box::new(LogisticRegression),
+            linear_data(20_000),
+            vec![
+                params(json!({"reg_param": 0.01, "elastic_net_param": 0.5})),
+                params(json!({"reg_param": 0.05, "elastic_net_param": 0.5})),
+            ],
+        ),
+        (
+            Box::new(GradientBoostedTrees),
+            tree_data(20_000),
+            vec![
+                params(json!({"max_iter": 5})),
+                params(json!({"max_iter": 5, "max_leaves": 12, "subsampling_rate": 0.5, "feature_subset": 0.6})),
+            ],
+        ),
+        (
+            Box::new(MultilayerPerceptron),
+            linear_data(6_000),
+            vec![
+                params(json!({"max_iter": 2, "layers": [16]})),
+                params(json!({"max_iter": 2, "layers": [24, 8], "l2": 1e-4, "batch_size": 1000})),
+            ],
+        ),
+    ]
+}
+
+fn rows(matrix: &Matrix) -> Vec<u32> {
+    (0..matrix.label.len() as u32).filter(|r| r % 5 != 0).collect()
+}
+
+fn fit(estimator: &dyn Estimator, matrix: &Matrix, candidates: &[Params]) -> Vec<Box<dyn Model>> {
+    let fitted = estimator.fit(matrix, &rows(matrix), candidates, &FitContext::new(7));
+    fitted.into_iter().map(|m| m.unwrap()).collect()
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for (estimator, matrix, candidates) in all() {
+        let saved = |threads: usize| -> Vec<Artifacts> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let models = pool.install(|| fit(&*estimator, &matrix, &candidates));
+            models.iter().map(|m| m.save().unwrap()).collect()
+        };
+        let one = saved(1);
+        assert!(one[0] != one[1], "{}: candidates are alike", estimator.name());
+        for threads in [2, 4] {
+            assert!(one == saved(threads), "{} differs with {threads} threads", estimator.name());
+        }
+    }
+}
+
+#[test]
+fn the_seed_matters_where_there_is_chance() {
+    for (estimator, matrix, candidates) in all() {
+        let fit = |seed| {
+            let fitted = estimator.fit(&matrix, &rows(&matrix), &candidates[1..], &FitContext::new(seed));
+            fitted[0].as_ref().unwrap().save().unwrap()
+        };
+        assert_eq!(fit(1) != fit(2), estimator.name() != "logistic_regression", "{}", estimator.name());
+    }
+}
+
+#[test]
+fn saving_and_loading_is_identity() {
+    for (estimator, matrix, candidates) in all() {
+        for model in fit(&*estimator, &matrix, &candidates) {
+            let artifacts = model.save().unwrap();
+            let loaded = estimator.load(Arc::clone(&matrix.x.features), &artifacts).unwrap();
+            assert_eq!(loaded.save().unwrap(), artifacts);
+            assert_eq!(loaded.estimator(), estimator.name());
+            assert_eq!(loaded.importances(), model.importances());
+            assert_eq!(bits(&*loaded, &matrix.x), bits(&*model, &matrix.x));
+        }
+    }
+}
+
+#[test]
+fn damaged_artifacts_are_errors() {
+    for (estimator, matrix, candidates) in all() {
+        let model = fit(&*estimator, &matrix, &candidates[..1]).remove(0);
+        let features = Arc::clone(&matrix.x.features);
+        let artifacts = model.save().unwrap();
+        for name in artifacts.keys() {
+            let mut absent = artifacts.clone();
+            absent.remove(name);
+            assert!(matches!(estimator.load(Arc::clone(&features), &absent), Err(MlError::Corrupt { .. })));
+            let mut cut = artifacts.clone();
+            cut.insert(name.clone(), artifacts[name][..artifacts[name].len() / 2].to_vec());
+            assert!(matches!(estimator.load(Arc::clone(&features), &cut), Err(MlError::Corrupt { .. })));
+        }
+        let fewer: Arc<[Feature]> = features[1..].into();
+        assert!(matches!(estimator.load(fewer, &artifacts), Err(MlError::Corrupt { .. })));
+    }
+}
+
+fn bits(model: &dyn Model, x: &Features) -> Vec<u64> {
+    model.predict(x).unwrap().iter().map(|s| s.to_bits()).collect()
+}
+
+#[test]
+fn a_score_does_not_depend_on_its_batch() {
+    for (estimator, matrix, candidates) in all() {
+        for model in fit(&*estimator, &matrix, &candidates) {
+            let x = slice(&matrix.x, 0..9_000.min(matrix.x.n_rows));
+            let whole = bits(&*model, &x);
+            assert!(model.predict(&x).unwrap().iter().all(|s| (0.0..=1.0).contains(s)));
+            for size in [1, 7, 8192] {
+                let starts = (0..x.n_rows).step_by(size);
+                let pieces: Vec<u64> =
+                    starts.flat_map(|s| bits(&*model, &slice(&x, s..(s + size).min(x.n_rows)))).collect();
+                assert!(whole == pieces, "{} at {size}", estimator.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn one_class_is_an_error_that_says_so() {
+    for (estimator, mut matrix, mut candidates) in all() {
+        matrix.label = vec![1.0; matrix.label.len()].into();
+        candidates.push(params(json!({"no_such": 1})));
+        let errors = estimator.fit(&matrix, &rows(&matrix), &candidates, &FitContext::new(1));
+        assert_eq!(errors.len(), 3);
+        let text = errors[0].as_ref().unwrap_err().to_string();
+        assert!(text.contains("one class only") && text.contains("training rows are 1"), "{text}");
+        let text = errors[2].as_ref().unwrap_err().to_string();
+        assert!(text.contains("no parameter \"no_such\""), "{text}");
+    }
+}
+
+#[test]
+fn missing_numbers_are_named_or_handled() {
+    for (estimator, mut matrix, candidates) in all() {
+        matrix.x.values[2] = match &matrix.x.values[2] {
+            FeatureValues::Number(v) => {
+                FeatureValues::Number(v.iter().enumerate().map(|(i, v)| if i == 6 { f64::NAN } else { *v }).collect())
+            }
+            FeatureValues::Category(_) => unreachable!(),
+        };
+        let mut fitted = estimator.fit(&matrix, &rows(&matrix), &candidates[..1], &FitContext::new(1));
+        match fitted.remove(0) {
+            Ok(model) => assert!(estimator.name() == "gradient_boosted_trees" && model.predict(&matrix.x).is_ok()),
+            Err(e) => assert!(e.to_string().starts_with("column \"x2\" has 1 missing"), "{e}"),
+        }
+    }
+}
+
+#[test]
+fn parameters_are_checked_by_name_and_range() {
+    let cases: [(Box<dyn Estimator>, _, _); 8] = [
+        (Box::new(LogisticRegression), json!({"reg_parm": 1}), "did you mean \"reg_param\"?"),
+        (Box::new(LogisticRegression), json!({"elastic_net_param": 1.5}), "expected a number from 0 to 1, got 1.5"),
+        (Box::new(LogisticRegression), json!({"fit_intercept": 1}), "expected true or false, got 1"),
+        (Box::new(GradientBoostedTrees), json!({"max_bins": 256}), "expected a whole number from 2 to 255, got 256"),
+        (Box::new(GradientBoostedTrees), json!({"step_size": 0}), "expected a number above 0, up to 1, got 0"),
+        (Box::new(GradientBoostedTrees), json!({"max_iter": "many"}), "got \"many\""),
+        (Box::new(MultilayerPerceptron), json!({"layers": [32, 0]}), "a list of whole numbers from 1"),
+        (Box::new(MultilayerPerceptron), json!({"batchsize": 1}), "did you mean \"batch_size\"?"),
+    ];
+    for (estimator, wrong, expected) in cases {
+        let error = estimator.validate(&params(wrong)).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.starts_with(estimator.name()), "{error}");
+    }
+}
+
+#[test]
+fn cancelled_fits_stop() {
+    for (estimator, matrix, candidates) in all() {
+        let ctx = FitContext::new(1);
+        ctx.cancel.store(true, Ordering::Relaxed);
+        let fitted = estimator.fit(&matrix, &rows(&matrix), &candidates, &ctx);
+        assert!(fitted.iter().all(|m| matches!(m, Err(MlError::Cancelled))), "{}", estimator.name());
+    }
+}
+
+#[test]
+fn other_columns_are_refused() {
+    for (estimator, matrix, candidates) in all() {
+        let model = fit(&*estimator, &matrix, &candidates[..1]).remove(0);
+        let mut x = slice(&matrix.x, 0..3);
+        x.features = x.features[..3].into();
+        x.values.truncate(3);
+        let error = model.predict(&x).unwrap_err().to_string();
+        assert!(error.contains("got x0, x1, x2"), "{error}");
+    }
+}

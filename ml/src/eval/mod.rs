@@ -1,0 +1,62 @@
+//! Evaluation of binary classifiers: scores in 0..=1 against labels 0 and 1.
+//!
+//! Areas are exact: they are computed from counts of rows. Means of losses are fixed-point sums, so no result depends
+//! on the order of the rows.
+
+mod aggregate;
+mod curve;
+mod fixed;
+mod metric;
+mod probability;
+mod report;
+mod threshold;
+
+pub use aggregate::aggregate_udfs;
+pub use curve::{RocPoint, area_under_pr, area_under_roc, roc_curve};
+pub use metric::Metric;
+pub use probability::{accuracy, brier, log_loss};
+pub use report::{CalibrationBin, Evaluation, calibration, evaluate};
+pub use threshold::{BestThreshold, ThresholdRule, best_threshold};
+
+use crate::{MlError, Result};
+
+/// Checks scores and labels: as many of each, at least one, no NaN, labels 0 or 1.
+///
+/// # Errors
+/// What is wrong with the first bad row.
+fn check(scores: &[f64], labels: &[f64]) -> Result<()> {
+    if scores.len() != labels.len() || scores.is_empty() {
+        return Err(MlError::Invalid(format!(
+            "evaluation needs a label for each score and at least one row, got {} scores and {} labels",
+            scores.len(),
+            labels.len()
+        )));
+    }
+    if let Some(row) = scores.iter().position(|s| s.is_nan()) {
+        return Err(MlError::Invalid(format!("the score of row {row} is not a number")));
+    }
+    match labels.iter().position(|l| *l != 0.0 && *l != 1.0) {
+        Some(row) => Err(MlError::Invalid(format!("the label must be 0 or 1, got {} in row {row}", labels[row]))),
+        None => Ok(()),
+    }
+}
+
+/// The rows of each class.
+///
+/// # Errors
+/// Those of [`check`], and one class only.
+fn both_classes(scores: &[f64], labels: &[f64]) -> Result<(u64, u64)> {
+    check(scores, labels)?;
+    let positives = labels.iter().filter(|l| **l == 1.0).count();
+    if positives == 0 || positives == labels.len() {
+        let class = u8::from(positives > 0);
+        return Err(MlError::Invalid(format!(
+            "the label has one class only: all {} rows are {class}; both 0 and 1 are needed",
+            labels.len()
+        )));
+    }
+    Ok((positives as u64, (labels.len() - positives) as u64))
+}
+
+#[cfg(test)]
+mod tests;

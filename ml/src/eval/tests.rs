@@ -1,0 +1,170 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, RecordBatch};
+use arrow::datatypes::Float64Type;
+use datafusion::datasource::MemTable;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::*;
+use crate::estimator::testing::{fixture, unit};
+
+fn rows() -> (Vec<f64>, Vec<f64>) {
+    let scores: Vec<f64> = (0..1000).map(|i| (unit(i, 20) * 40.0).floor() / 40.0).collect();
+    let labels = (0..1000).map(|i| f64::from(u8::from(unit(i, 21) < 0.2 + 0.6 * scores[i]))).collect();
+    (scores, labels)
+}
+
+#[test]
+fn metrics_are_those_of_scikit_learn() {
+    let (scores, labels) = rows();
+    let expected = fixture()["metrics"].clone();
+    for metric in Metric::ALL {
+        let (got, want) = (metric.compute(&scores, &labels).unwrap(), expected[metric.name()].as_f64().unwrap());
+        // Rounding of 1000 terms.
+        assert!((got - want).abs() < 1e-12, "{metric}: {got} and {want}");
+    }
+}
+
+#[test]
+fn metrics_do_not_depend_on_the_order_of_rows() {
+    let (mut scores, mut labels) = rows();
+    let before = evaluate(&scores, &labels, 0.4).unwrap();
+    scores.reverse();
+    labels.reverse();
+    assert_eq!(evaluate(&scores, &labels, 0.4).unwrap(), before);
+}
+
+#[test]
+fn ties_count_half() {
+    assert_eq!(area_under_roc(&[0.5, 0.5], &[0.0, 1.0]).unwrap(), 0.5);
+    assert_eq!(area_under_roc(&[0.0, -0.0], &[0.0, 1.0]).unwrap(), 0.5);
+    assert_eq!(area_under_roc(&[0.1, 0.9, 0.8], &[0.0, 1.0, 1.0]).unwrap(), 1.0);
+    assert_eq!(area_under_roc(&[0.9, 0.1], &[0.0, 1.0]).unwrap(), 0.0);
+}
+
+#[test]
+fn calibration_bins_hold_all_rows() {
+    let (scores, labels) = rows();
+    let bins = calibration(&scores, &labels, 10).unwrap();
+    assert_eq!(bins.iter().map(|b| b.n_rows).sum::<u64>(), 1000);
+    assert!(bins.windows(2).all(|w| w[0].max_score < w[1].min_score && w[0].bin < w[1].bin));
+    assert!(bins.iter().all(|b| b.min_score <= b.mean_score && b.mean_score <= b.max_score));
+    let positives: f64 = bins.iter().map(|b| b.positive_rate * b.n_rows as f64).sum();
+    assert!((positives - labels.iter().sum::<f64>()).abs() < 1e-9);
+    assert_eq!(calibration(&[0.5; 4], &[0.0, 1.0, 1.0, 0.0], 10).unwrap().len(), 1);
+}
+
+#[test]
+fn curves_go_from_corner_to_corner_and_are_thinned() {
+    let scores: Vec<f64> = (0..5000).map(|i| unit(i, 1)).collect();
+    let labels: Vec<f64> = (0..5000).map(|i| f64::from(u8::from(unit(i, 2) < scores[i]))).collect();
+    let curve = roc_curve(&scores, &labels, 200).unwrap();
+    assert_eq!(curve.len(), 200);
+    assert_eq!((curve[0].false_positive_rate, curve[0].true_positive_rate), (0.0, 0.0));
+    assert_eq!((curve[199].false_positive_rate, curve[199].true_positive_rate), (1.0, 1.0));
+    assert!(
+        curve
+            .windows(2)
+            .all(|w| w[0].true_positive_rate <= w[1].true_positive_rate && w[0].threshold >= w[1].threshold)
+    );
+    assert_eq!(roc_curve(&[0.2, 0.7], &[0.0, 1.0], 200).unwrap().len(), 3);
+}
+
+#[test]
+fn best_thresholds_are_the_best_of_all() {
+    let (scores, labels) = rows();
+    let best = best_threshold(&scores, &labels, ThresholdRule::Youden).unwrap();
+    let f1 = best_threshold(&scores, &labels, ThresholdRule::F1).unwrap();
+    for cut in 0..=40 {
+        let cut = f64::from(cut) / 40.0;
+        let count = |l: f64, hit: bool| {
+            scores.iter().zip(&labels).filter(|(s, y)| **y == l && (**s >= cut) == hit).count() as f64
+        };
+        let (tp, fp, missed) = (count(1.0, true), count(0.0, true), count(1.0, false));
+        assert!(tp / (tp + missed) - fp / (fp + count(0.0, false)) <= best.value + 1e-12);
+        assert!(2.0 * tp / (2.0 * tp + fp + missed) <= f1.value + 1e-12);
+    }
+    assert!(best.threshold > f1.threshold);
+}
+
+#[test]
+fn bad_input_is_named() {
+    let text = |r: Result<f64>| r.unwrap_err().to_string();
+    assert!(text(area_under_roc(&[0.1, 0.2], &[1.0, 1.0])).contains("one class only: all 2 rows are 1"));
+    assert!(text(area_under_roc(&[0.1, f64::NAN], &[1.0, 0.0])).contains("the score of row 1 is not a number"));
+    assert!(text(log_loss(&[0.1], &[2.0])).contains("must be 0 or 1, got 2"));
+    assert!(text(log_loss(&[], &[])).contains("at least one row"));
+    assert!(log_loss(&[0.3], &[1.0]).is_ok());
+    assert!(log_loss(&[0.0], &[1.0]).unwrap() > 36.0);
+}
+
+#[test]
+fn metric_names_are_ours_and_spark_s() {
+    assert_eq!("areaUnderROC".parse::<Metric>().unwrap(), Metric::AreaUnderRoc);
+    assert_eq!("area_under_pr".parse::<Metric>().unwrap(), Metric::AreaUnderPr);
+    let error = "area_under_rok".parse::<Metric>().unwrap_err().to_string();
+    assert!(error.contains("did you mean \"area_under_roc\"?"), "{error}");
+    assert_eq!(serde_json::to_string(&Metric::LogLoss).unwrap(), "\"log_loss\"");
+    assert_eq!(serde_json::from_str::<Metric>("\"logLoss\"").unwrap(), Metric::LogLoss);
+    assert!(Metric::Brier.is_better(0.1, 0.2) && !Metric::AreaUnderRoc.is_better(f64::NAN, 0.0));
+}
+
+async fn query(sql: &str) -> Vec<RecordBatch> {
+    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3));
+    aggregate_udfs().into_iter().for_each(|f| ctx.register_udaf(f.as_ref().clone()));
+    let (scores, labels) = rows();
+    let batch = |from: usize, to: usize| {
+        RecordBatch::try_from_iter_with_nullable([
+            (
+                "score",
+                Arc::new(Float64Array::from_iter((from..to).map(|i| (i != 3).then_some(scores[i])))) as ArrayRef,
+                true,
+            ),
+            ("late", Arc::new(BooleanArray::from_iter((from..to).map(|i| Some(labels[i] == 1.0)))) as ArrayRef, true),
+            (
+                "n",
+                Arc::new(Int32Array::from_iter((from..to).map(|i| (i != 4).then_some(labels[i] as i32)))) as ArrayRef,
+                true,
+            ),
+        ])
+        .unwrap()
+    };
+    let parts: Vec<Vec<RecordBatch>> = (0..4).map(|p| vec![batch(p * 250, (p + 1) * 250)]).collect();
+    let table = MemTable::try_new(parts[0][0].schema(), parts).unwrap();
+    ctx.register_table("t", Arc::new(table)).unwrap();
+    ctx.sql(sql).await.unwrap().collect().await.unwrap()
+}
+
+#[tokio::test]
+async fn aggregates_are_the_functions() {
+    let (scores, labels) = rows();
+    let without = |skip: &[usize]| -> (Vec<f64>, Vec<f64>) {
+        (0..1000).filter(|i| !skip.contains(i)).map(|i| (scores[i], labels[i])).unzip()
+    };
+    let out = query("select roc_auc(score, late), log_loss(score, n), roc_auc(score, n) from t").await;
+    let value = |i: usize| out[0].column(i).as_primitive::<Float64Type>().value(0);
+    let (s, l) = without(&[3]);
+    assert_eq!(value(0), area_under_roc(&s, &l).unwrap());
+    let (s, l) = without(&[3, 4]);
+    assert_eq!(value(1), log_loss(&s, &l).unwrap());
+    assert_eq!(value(2), area_under_roc(&s, &l).unwrap());
+}
+
+#[tokio::test]
+async fn groups_of_one_class_have_no_area() {
+    let out = query("select late, roc_auc(score, late) as a, log_loss(score, late) as b from t group by late").await;
+    for batch in &out {
+        assert_eq!(batch.column(1).null_count(), batch.num_rows());
+        assert_eq!(batch.column(2).null_count(), 0);
+    }
+    let out = query("select roc_auc(score, late), log_loss(score, late) from t where score > 2").await;
+    assert_eq!((out[0].column(0).null_count(), out[0].column(1).null_count()), (1, 1));
+}
+
+#[tokio::test]
+async fn aggregates_refuse_other_types() {
+    let ctx = SessionContext::new();
+    aggregate_udfs().into_iter().for_each(|f| ctx.register_udaf(f.as_ref().clone()));
+    let error = ctx.sql("select roc_auc('a', true)").await.unwrap_err().to_string();
+    assert!(error.contains("takes a score and a label"), "{error}");
+}

@@ -1,0 +1,10 @@
+//! Exact arithmetic over `f64`: sums without any rounding until the end.
+
+mod magnitude;
+mod moments;
+mod superaccumulator;
+mod window;
+
+pub use moments::{ExactMoments, Moments};
+pub use superaccumulator::Superaccumulator;
+pub(super) use superaccumulator::take;

@@ -1,0 +1,132 @@
+//! `exact_moments(x [, include])`: count, sum, mean, sample variance, minimum and maximum in one pass, each rounded once.
+//!
+//! The result is a struct of those names and does not depend on the order and partitioning of the rows. Nulls, and
+//! rows for which `include` is not true, are left out. The mean is null without values and the variance with fewer than two. NaN and infinities as in
+//! [`ExactMoments`].
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+
+use super::exact::{ExactMoments, Moments};
+use super::support;
+
+const NAME: &str = "exact_moments";
+
+/// The function.
+pub fn udaf() -> Arc<AggregateUDF> {
+    Arc::new(AggregateUDF::from(ExactMomentsFunction { signature: support::own_coercion() }))
+}
+
+/// A call of the function.
+pub fn exact_moments(x: Expr) -> Expr {
+    udaf().call(vec![x])
+}
+
+/// Reads the function's result.
+///
+/// # Errors
+/// A value that the function did not give.
+pub fn from_scalar(value: &ScalarValue) -> Result<Moments> {
+    let ScalarValue::Struct(array) = value else {
+        return exec_err!("expected the struct that {NAME} gives, got {}", value.data_type());
+    };
+    let number = |name: &str| -> Option<f64> {
+        let column = array.column_by_name(name)?.as_primitive_opt::<Float64Type>()?;
+        column.is_valid(0).then(|| column.value(0))
+    };
+    let count = array.column_by_name("count").and_then(|c| c.as_primitive_opt::<Int64Type>()).map(|c| c.value(0));
+    Ok(Moments {
+        count: count.unwrap_or(0) as u64,
+        sum: number("sum").unwrap_or(0.0),
+        mean: number("mean"),
+        variance: number("variance"),
+        min: number("min"),
+        max: number("max"),
+    })
+}
+
+fn fields() -> Fields {
+    let number = |name: &str| Field::new(name, DataType::Float64, true);
+    let mut fields = vec![Field::new("count", DataType::Int64, false)];
+    fields.extend(["sum", "mean", "variance", "min", "max"].map(number));
+    Fields::from(fields)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ExactMomentsFunction {
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for ExactMomentsFunction {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        support::coerce_number(NAME, arg_types)
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Struct(fields()))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        Ok(support::bytes_state(&args))
+    }
+
+    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MomentsAccumulator(ExactMoments::new())))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+}
+
+#[derive(Debug)]
+struct MomentsAccumulator(ExactMoments);
+
+impl Accumulator for MomentsAccumulator {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        support::for_each_number(values, |v| self.0.add(v))
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        for bytes in support::bytes_column(states)?.iter().flatten() {
+            self.0.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
+        }
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::Binary(Some(self.0.state_bytes()))])
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let moments = self.0.moments();
+        let number = |value: Option<f64>| Arc::new(Float64Array::from(vec![value])) as ArrayRef;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![moments.count as i64])),
+            number(Some(moments.sum)),
+            number(moments.mean),
+            number(moments.variance),
+            number(moments.min),
+            number(moments.max),
+        ];
+        Ok(ScalarValue::Struct(Arc::new(StructArray::try_new(fields(), columns, None)?)))
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}

@@ -1,0 +1,52 @@
+//! The functions that fitted pipelines are made of and fitted with.
+//!
+//! Every function is known by its name alone and keeps nothing in its instances: registered on the client, the
+//! scheduler and the executors under one name, it travels in a plan as that name. Every aggregate is a function of
+//! the multiset of its rows: their order, partitioning and number of threads change no bit of the result.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+
+pub mod category_counts;
+pub mod category_index;
+pub mod exact;
+pub mod exact_mean;
+pub mod exact_mode;
+pub mod exact_moments;
+pub mod exact_quantile;
+pub mod exact_sum;
+mod key_counts;
+pub mod require_number;
+mod support;
+
+/// The scalar functions to register wherever plans are planned or run.
+pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = vec![category_index::udf(), require_number::udf()];
+    functions.extend(crate::estimator::scalar_udfs());
+    functions
+}
+
+/// The aggregate functions to register wherever plans are planned or run.
+pub fn aggregate_udfs() -> Vec<Arc<AggregateUDF>> {
+    let mut functions = fitting_udfs();
+    functions.extend(crate::eval::aggregate_udfs());
+    functions
+}
+
+/// The aggregates that stages are fitted with; all of them take a condition as their last argument.
+fn fitting_udfs() -> Vec<Arc<AggregateUDF>> {
+    vec![
+        exact_sum::udaf(),
+        exact_mean::udaf(),
+        exact_moments::udaf(),
+        exact_quantile::udaf(),
+        exact_mode::udaf(),
+        category_counts::udaf(),
+    ]
+}
+
+/// Whether an aggregate takes a condition after its arguments, and leaves out the rows for which it is not true.
+pub(crate) fn takes_condition(aggregate: &str) -> bool {
+    fitting_udfs().iter().any(|f| f.name() == aggregate)
+}

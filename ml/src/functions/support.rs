@@ -1,0 +1,93 @@
+//! What the functions share: argument checks and reading of partial states.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{Signature, Volatility};
+use datafusion::physical_expr::expressions::Literal;
+
+/// The signature of a function that checks and coerces its own arguments.
+pub(super) fn own_coercion() -> Signature {
+    Signature::user_defined(Volatility::Immutable)
+}
+
+/// Coerces a numeric (or boolean) argument to `Float64`, and the condition that may follow it.
+pub(super) fn coerce_number(function: &str, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    match arg_types {
+        [x] => check_number(function, x).map(|()| vec![DataType::Float64]),
+        [x, include] => {
+            check_number(function, x)?;
+            check_condition(function, include)?;
+            Ok(vec![DataType::Float64, DataType::Boolean])
+        }
+        _ => plan_err!("{function} takes a number and, if wanted, a condition, got {} arguments", arg_types.len()),
+    }
+}
+
+/// Checks that an argument is a condition.
+pub(super) fn check_condition(function: &str, include: &DataType) -> Result<()> {
+    if matches!(include, DataType::Boolean | DataType::Null) {
+        return Ok(());
+    }
+    plan_err!("{function} takes a condition as its last argument, got {include}")
+}
+
+/// Checks that a value is a number.
+pub(super) fn check_number(function: &str, arg: &DataType) -> Result<()> {
+    if arg.is_numeric() || matches!(arg, DataType::Null | DataType::Boolean) {
+        return Ok(());
+    }
+    plan_err!("{function} takes a number, got {arg}")
+}
+
+/// One binary field: the state of an aggregate that travels as bytes.
+pub(super) fn bytes_state(args: &StateFieldsArgs<'_>) -> Vec<FieldRef> {
+    vec![Arc::new(Field::new(format_state_name(args.name, "bytes"), DataType::Binary, true))]
+}
+
+/// Calls `f` with each number of the first argument that is not null and whose row the last argument includes, if that
+/// is a condition.
+pub(super) fn for_each_number(values: &[ArrayRef], mut f: impl FnMut(f64)) -> Result<()> {
+    let Some(numbers) = values.first().and_then(|v| v.as_primitive_opt::<Float64Type>()) else {
+        return exec_err!("expected a Float64 column, got {:?}", values.first().map(|v| v.data_type().clone()));
+    };
+    match condition(values) {
+        None if numbers.null_count() == 0 => numbers.values().iter().for_each(|&v| f(v)),
+        None => numbers.iter().flatten().for_each(f),
+        Some(include) => {
+            for (row, &number) in numbers.values().iter().enumerate() {
+                if include.value(row) && include.is_valid(row) && numbers.is_valid(row) {
+                    f(number);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The last argument, if it is a condition.
+pub(super) fn condition(values: &[ArrayRef]) -> Option<&BooleanArray> {
+    values.get(1..)?.last()?.as_boolean_opt()
+}
+
+/// The column of a binary state.
+pub(super) fn bytes_column(states: &[ArrayRef]) -> Result<&BinaryArray> {
+    match states.first().and_then(|v| v.as_binary_opt::<i32>()) {
+        Some(bytes) => Ok(bytes),
+        None => exec_err!("expected a Binary state, got {:?}", states.first().map(|v| v.data_type().clone())),
+    }
+}
+
+/// The literal that an aggregate has as its argument number `index`.
+pub(super) fn literal_argument(args: &AccumulatorArgs<'_>, index: usize) -> Option<ScalarValue> {
+    args.exprs.get(index)?.downcast_ref::<Literal>().map(|literal| literal.value().clone())
+}
+
+/// The error of a partial state that this version did not write.
+pub(super) fn damaged<T>(function: &str) -> Result<T> {
+    exec_err!("{function}: a partial state is damaged or was written by another version")
+}

@@ -1,0 +1,107 @@
+//! The training matrix: feature columns as models read them, in the order of the pipeline's output.
+//!
+//! A matrix is columnar. Numbers are `f64`; a category is an index into its labels, and a one-hot encoding of it is
+//! a *property* of the column ([`FeatureKind::Category`]), never materialised: linear models look the weight up,
+//! trees split on the index.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// One feature column of a matrix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Feature {
+    /// The column's name in the pipeline's output.
+    pub name: String,
+    /// How models read it.
+    pub kind: FeatureKind,
+}
+
+/// How models read a feature column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FeatureKind {
+    /// A number, `Float64`.
+    Number,
+    /// A category, `Float64` or integer index in `0..labels.len()`.
+    Category {
+        /// The labels by index; with `handle_invalid = keep` the last one is `__unknown`.
+        labels: Vec<String>,
+        /// How many of the indices have an indicator of their own in the one-hot view: an index at or above it
+        /// has the all-zero vector (`drop_last`).
+        indicators: usize,
+    },
+}
+
+impl Feature {
+    /// The names of the columns that the feature has in the one-hot view: `temp`, or `carrier=UA` for each indicator.
+    pub fn expanded_names(&self) -> Vec<String> {
+        match &self.kind {
+            FeatureKind::Number => vec![self.name.clone()],
+            FeatureKind::Category { labels, indicators } => {
+                labels.iter().take(*indicators).map(|l| format!("{}={l}", self.name)).collect()
+            }
+        }
+    }
+}
+
+/// The values of one feature column, `n_rows` long.
+#[derive(Debug, Clone)]
+pub enum FeatureValues {
+    /// Numbers; NaN where missing.
+    Number(Arc<[f64]>),
+    /// Category indices; `u32::MAX` where missing.
+    Category(Arc<[u32]>),
+}
+
+/// Features of some rows: `[n_rows, n_features]`, columnar.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// The columns' meanings.
+    pub features: Arc<[Feature]>,
+    /// The columns' values, in the same order.
+    pub values: Vec<FeatureValues>,
+    /// How many rows each column has.
+    pub n_rows: usize,
+}
+
+impl Features {
+    /// Reads the feature columns out of a batch by name.
+    ///
+    /// Null numbers become NaN and null categories missing.
+    ///
+    /// # Errors
+    /// A column that is absent or of a type that is not numeric.
+    pub fn from_batch(features: Arc<[Feature]>, batch: &RecordBatch) -> Result<Self> {
+        read::features_from_batch(features, batch)
+    }
+
+    /// The rows with these numbers, in this order.
+    pub fn take(&self, rows: &[u32]) -> Self {
+        let take = |v: &FeatureValues| match v {
+            FeatureValues::Number(x) => FeatureValues::Number(rows.iter().map(|r| x[*r as usize]).collect()),
+            FeatureValues::Category(x) => FeatureValues::Category(rows.iter().map(|r| x[*r as usize]).collect()),
+        };
+        Self {
+            features: Arc::clone(&self.features),
+            values: self.values.iter().map(take).collect(),
+            n_rows: rows.len(),
+        }
+    }
+}
+
+/// Rows to train on: features, label and the fold of each row, in the order given by the row key.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    /// The features, `[n_rows, n_features]`.
+    pub x: Features,
+    /// The label of each row: 0 or 1 for binary classification.
+    pub label: Arc<[f64]>,
+    /// The fold of each row, `0..k`.
+    pub fold: Arc<[u32]>,
+}
+
+mod read;

@@ -1,0 +1,180 @@
+//! Pipelines: stages in order, fitted together and compiled to expressions.
+//!
+//! Stages are grouped in levels: a stage comes after those whose outputs it reads. A level is fitted in ONE aggregate
+//! query, for all its stages and for all row subsets (the folds of a grid, and all rows) at once. A fitted pipeline is
+//! evaluated level by level too, as successive projections, so that no expression is written out more than once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use datafusion::logical_expr::Expr;
+use datafusion::prelude::DataFrame;
+use serde_json::Value;
+
+use crate::stage::{Stage, StageRegistry};
+use crate::{MlError, Result};
+
+mod columns;
+mod compiled;
+mod conversion;
+mod fit;
+mod format;
+mod levels;
+mod model;
+mod plan;
+
+pub use compiled::{AppliedRows, CompiledPipeline};
+pub use model::{InputColumn, PipelineModel};
+
+/// Stages in order, not fitted yet.
+///
+/// ```
+/// use tidemill_ml::pipeline::Pipeline;
+/// use tidemill_ml::stage::StageRegistry;
+///
+/// let stages = serde_json::json!([
+///     {"imputer": {"inputs": ["temp"], "strategy": "median"}},
+///     {"string_indexer": {"inputs": ["carrier"], "handle_invalid": "keep"}},
+///     {"one_hot_encoder": {"inputs": ["carrier"]}},
+/// ]);
+/// let pipeline = Pipeline::from_value(&stages, &StageRegistry::default()).unwrap();
+/// assert_eq!(pipeline.input_names(), ["temp", "carrier"]);
+/// assert_eq!(pipeline.feature_names(), ["temp", "carrier"]);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    stages: Vec<Arc<dyn Stage>>,
+}
+
+/// Rows that a pipeline is fitted on: a fold's training rows, or all.
+#[derive(Debug, Clone)]
+pub struct Subset {
+    /// The name in messages.
+    pub name: String,
+    /// Which rows; all without it. Null leaves a row out.
+    pub filter: Option<Expr>,
+}
+
+impl Subset {
+    /// All rows.
+    pub fn all(name: impl Into<String>) -> Self {
+        Self { name: name.into(), filter: None }
+    }
+
+    /// The rows for which `filter` is true.
+    pub fn of(name: impl Into<String>, filter: Expr) -> Self {
+        Self { name: name.into(), filter: Some(filter) }
+    }
+}
+
+/// What a fit gave.
+#[derive(Debug, Clone)]
+pub struct Fit {
+    /// A fitted pipeline for each subset, in their order.
+    pub models: Vec<PipelineModel>,
+    /// How many queries ran over the rows: one for each level that learns anything.
+    pub passes: usize,
+    /// How many times each stage was fitted, by its label: once for each subset.
+    pub stage_fits: BTreeMap<String, usize>,
+}
+
+impl Pipeline {
+    /// A pipeline of these stages. A feature-selecting stage without inputs gets the columns that the stages before it
+    /// write and none of them reads.
+    ///
+    /// # Errors
+    /// No stage at all, or a feature-selecting stage that is not the last one.
+    pub fn new(stages: Vec<Arc<dyn Stage>>) -> Result<Self> {
+        if stages.is_empty() {
+            return Err(MlError::Invalid("a pipeline needs at least one stage".to_owned()));
+        }
+        let early = stages[..stages.len() - 1].iter().position(|stage| stage.selects_features());
+        if let Some(index) = early {
+            return Err(plan::at_stage(
+                index,
+                stages[index].name(),
+                MlError::Invalid("it must be the last stage of the pipeline".to_owned()),
+            ));
+        }
+        let mut stages = stages;
+        let leaves = plan::leaves(&stages);
+        if let Some(bound) = stages.last().and_then(|last| last.with_default_inputs(&leaves)) {
+            stages.pop();
+            stages.push(bound);
+        }
+        Ok(Self { stages })
+    }
+
+    /// Reads a list of stages, each a map with one key, the stage's name, and its parameters.
+    ///
+    /// # Errors
+    /// An unknown stage or parameter (with the nearest known one), or a value that does not fit; the message has the
+    /// stage's number and name.
+    pub fn from_value(value: &Value, registry: &StageRegistry) -> Result<Self> {
+        let Value::Array(items) = value else {
+            return Err(MlError::Invalid(format!("a pipeline is a list of stages, got {value}")));
+        };
+        let stages = items.iter().enumerate().map(|(index, item)| parse_stage(index, item, registry));
+        Self::new(stages.collect::<Result<_>>()?)
+    }
+
+    /// The stages in their order.
+    pub fn stages(&self) -> &[Arc<dyn Stage>] {
+        &self.stages
+    }
+
+    /// The table columns that the pipeline reads.
+    pub fn input_names(&self) -> Vec<String> {
+        plan::inputs(&self.stages)
+    }
+
+    /// The names of the features, in their order.
+    pub fn feature_names(&self) -> Vec<String> {
+        plan::feature_names(&self.stages)
+    }
+
+    /// Checks the pipeline against a table's columns, before anything runs.
+    ///
+    /// # Errors
+    /// The first stage and column that do not fit: `stage 2 (standard_scaler): column "tempp" does not exist; did you
+    /// mean "temp"?`.
+    pub fn validate(&self, input: &Schema) -> Result<()> {
+        plan::check(&self.stages, input)
+    }
+
+    /// Fits the pipeline for each of several subsets of the rows of `df` at once.
+    ///
+    /// The fitted values are functions of the subsets' rows as multisets: their order and partitioning, and the
+    /// number of threads or executors, change no bit of them. Runs as many queries as there are levels that learn
+    /// anything; only a row of aggregates comes back from each.
+    ///
+    /// # Errors
+    /// Columns that do not fit (nothing ran then), data that a stage cannot be fitted to, or a failing query.
+    pub async fn fit(&self, df: DataFrame, subsets: &[Subset]) -> Result<Fit> {
+        self.validate(df.schema().as_arrow())?;
+        fit::fit(&self.stages, df, subsets).await
+    }
+}
+
+fn parse_stage(index: usize, item: &Value, registry: &StageRegistry) -> Result<Arc<dyn Stage>> {
+    let (name, params) = match item {
+        Value::String(name) => (name, &Value::Null),
+        Value::Object(map) if map.len() == 1 => match map.iter().next() {
+            Some(entry) => entry,
+            None => return Err(not_a_stage(index, item)),
+        },
+        other => return Err(not_a_stage(index, other)),
+    };
+    registry.parse(name, params).map_err(|e| plan::at_stage(index, name, e))
+}
+
+fn not_a_stage(index: usize, item: &Value) -> MlError {
+    MlError::Invalid(format!(
+        "stage {}: expected a map with one key, the stage's name, and its parameters, got {item}",
+        index + 1
+    ))
+}
+
+#[cfg(test)]
+mod tests;

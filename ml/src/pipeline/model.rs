@@ -1,0 +1,238 @@
+//! A fitted pipeline.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::logical_expr::Expr;
+use datafusion::prelude::{DataFrame, cast, ident};
+
+use super::columns::replace_columns;
+use super::compiled::CompiledPipeline;
+use super::conversion;
+use super::levels::{Access, levels};
+use super::{format, plan};
+use crate::matrix::{Feature, FeatureKind};
+use crate::stage::{FittedStage, StageColumn, StageRegistry};
+use crate::{MlError, Result};
+
+/// A table column that a fitted pipeline reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type; how text is laid out does not count, all of it is `Utf8`.
+    pub data_type: DataType,
+    /// Whether it may be null: always, what comes of it is the stages' matter.
+    pub nullable: bool,
+}
+
+impl InputColumn {
+    pub(super) fn of(column: &StageColumn) -> Self {
+        Self { name: column.name.clone(), data_type: conversion::normalised(&column.data_type), nullable: true }
+    }
+}
+
+/// A fitted pipeline: from table columns to features, by expressions with the fitted values inside.
+///
+/// Evaluated in a plan ([`Self::transform`]) or on record batches ([`Self::compile`]) it gives the same bits.
+#[derive(Debug, Clone)]
+pub struct PipelineModel {
+    inputs: Vec<InputColumn>,
+    stages: Vec<Arc<dyn FittedStage>>,
+    levels: Vec<Vec<usize>>,
+    features: Arc<[Feature]>,
+}
+
+/// What one level does: rows that it keeps, and columns that it writes.
+pub(super) struct Level {
+    pub(super) predicate: Option<Expr>,
+    pub(super) outputs: Vec<(String, Expr)>,
+}
+
+impl PipelineModel {
+    /// A fitted pipeline of these stages, in the order in which they were declared.
+    ///
+    /// # Errors
+    /// A stage or feature that reads a column which is neither an input nor written before.
+    pub fn new(inputs: Vec<InputColumn>, stages: Vec<Arc<dyn FittedStage>>, features: Arc<[Feature]>) -> Result<Self> {
+        let mut known: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+        let mut accesses = Vec::with_capacity(stages.len());
+        for (index, stage) in stages.iter().enumerate() {
+            if let Some(missing) = stage.inputs().iter().find(|name| !known.contains(name)) {
+                return Err(plan::at_stage(index, stage.name(), unknown_column(missing)));
+            }
+            let outputs: Vec<String> = stage.outputs()?.into_iter().map(|output| output.column).collect();
+            known.extend(outputs.iter().cloned());
+            accesses.push(Access { inputs: stage.inputs(), outputs, drops_rows: stage.row_predicate().is_some() });
+        }
+        if let Some(missing) = features.iter().find(|feature| !known.contains(&feature.name)) {
+            return Err(unknown_column(&missing.name));
+        }
+        let levels = levels(&accesses);
+        Ok(Self { inputs, levels, features, stages })
+    }
+
+    /// The table columns that it reads.
+    pub fn inputs(&self) -> &[InputColumn] {
+        &self.inputs
+    }
+
+    /// The features that it gives, in their order.
+    pub fn features(&self) -> Arc<[Feature]> {
+        Arc::clone(&self.features)
+    }
+
+    /// The names of the features, in their order.
+    pub fn feature_names(&self) -> Vec<&str> {
+        self.features.iter().map(|feature| feature.name.as_str()).collect()
+    }
+
+    /// The fitted stages, in their order.
+    pub fn stages(&self) -> &[Arc<dyn FittedStage>] {
+        &self.stages
+    }
+
+    /// Each feature as one expression over the table's columns, for plans that want one projection.
+    ///
+    /// Where a stage uses an input several times, so does the expression: over long chains of stages it grows with the
+    /// product. [`Self::transform`] does not have that cost.
+    ///
+    /// # Errors
+    /// Fitted values that make no expression.
+    pub fn expressions(&self) -> Result<Vec<(String, Expr)>> {
+        let (columns, _) = self.composed()?;
+        let expr = |name: &str| columns.get(name).cloned().unwrap_or_else(|| ident(name));
+        Ok(self.features.iter().map(|feature| (feature.name.clone(), expr(&feature.name))).collect())
+    }
+
+    /// What rows must satisfy to be kept, over the table's columns; none when all are.
+    ///
+    /// # Errors
+    /// Fitted values that make no expression.
+    pub fn row_predicate(&self) -> Result<Option<Expr>> {
+        Ok(self.composed()?.1)
+    }
+
+    /// The features of the rows of `df`, and the columns of `keep` as they are in it. Other columns are left out, and
+    /// so are rows that a stage drops.
+    ///
+    /// # Errors
+    /// An input that is missing or of another type, or a column to keep that has the name of a feature.
+    pub fn transform(&self, df: DataFrame, keep: &[&str]) -> Result<DataFrame> {
+        if let Some(clash) = keep.iter().find(|name| self.feature_names().contains(name)) {
+            return Err(MlError::Invalid(format!(
+                "column {clash:?} is a feature of the pipeline and cannot be kept as it is; give it another name first"
+            )));
+        }
+        let kept: Vec<String> = (0..keep.len()).map(|i| format!("__keep_{i}")).collect();
+        let mut columns: Vec<String> = self.inputs.iter().map(|input| input.name.clone()).collect();
+        let raw = self.inputs.iter().map(|input| input_expr(&df, input)).collect::<Result<Vec<_>>>()?;
+        let carried = keep.iter().zip(&kept).map(|(name, kept)| ident(*name).alias(kept));
+        let mut df = df.select(raw.into_iter().chain(carried).collect::<Vec<_>>())?;
+        for level in self.level_steps()? {
+            if let Some(predicate) = level.predicate {
+                df = df.filter(predicate)?;
+            }
+            let passed = columns.iter().chain(&kept).filter(|name| level.outputs.iter().all(|(new, _)| new != *name));
+            let written = level.outputs.iter().map(|(name, expr)| expr.clone().alias(name));
+            df = df.select(passed.map(ident).chain(written).collect::<Vec<_>>())?;
+            columns.extend(level.outputs.into_iter().map(|(name, _)| name));
+            columns.sort();
+            columns.dedup();
+        }
+        let features = self.features.iter().map(|feature| ident(&feature.name));
+        let carried = keep.iter().zip(&kept).map(|(name, kept)| ident(kept).alias(*name));
+        Ok(df.select(features.chain(carried).collect::<Vec<_>>())?)
+    }
+
+    /// The pipeline ready for record batches with these columns.
+    ///
+    /// # Errors
+    /// An input that is missing or of another kind of type.
+    pub fn compile(&self, schema: &SchemaRef) -> Result<CompiledPipeline> {
+        CompiledPipeline::new(self, schema)
+    }
+
+    /// What was fitted, stage by stage.
+    pub fn explain(&self) -> String {
+        let mut text = String::new();
+        for (index, stage) in self.stages.iter().enumerate() {
+            let level = self.levels.iter().position(|level| level.contains(&index)).unwrap_or(0);
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{}, level {}: {}", plan::label(index, stage.name()), level + 1, stage.describe());
+        }
+        for feature in self.features.iter() {
+            let _ = writeln!(text, "feature {}: {}", feature.name, describe(&feature.kind));
+        }
+        text
+    }
+
+    /// Its bytes: JSON with a format number, the same for equal pipelines.
+    ///
+    /// # Errors
+    /// A stage that cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        format::write(self)
+    }
+
+    /// Reads back what [`Self::to_bytes`] gave.
+    ///
+    /// # Errors
+    /// [`MlError::Corrupt`] for damaged bytes and for those of a newer format.
+    pub fn from_bytes(bytes: &[u8], registry: &StageRegistry) -> Result<Self> {
+        format::read(bytes, registry)
+    }
+
+    /// The levels as predicates and outputs over the columns before each.
+    pub(super) fn level_steps(&self) -> Result<Vec<Level>> {
+        let step = |level: &Vec<usize>| {
+            let stages: Vec<&Arc<dyn FittedStage>> = level.iter().map(|&index| &self.stages[index]).collect();
+            let predicate = stages.iter().filter_map(|stage| stage.row_predicate()).reduce(Expr::and);
+            let mut outputs = Vec::new();
+            for stage in stages {
+                outputs.extend(stage.outputs()?.into_iter().map(|output| (output.column, output.expr)));
+            }
+            Ok(Level { predicate, outputs })
+        };
+        self.levels.iter().map(step).collect()
+    }
+
+    fn composed(&self) -> Result<(HashMap<String, Expr>, Option<Expr>)> {
+        let mut columns: HashMap<String, Expr> = HashMap::new();
+        let mut predicates = Vec::new();
+        for level in self.level_steps()? {
+            if let Some(predicate) = level.predicate {
+                predicates.push(replace_columns(predicate, &columns)?);
+            }
+            let replaced = |(name, expr)| Ok((name, replace_columns(expr, &columns)?));
+            let outputs: Vec<(String, Expr)> = level.outputs.into_iter().map(replaced).collect::<Result<_>>()?;
+            columns.extend(outputs);
+        }
+        Ok((columns, predicates.into_iter().reduce(Expr::and)))
+    }
+}
+
+/// The input column of a data frame, in the type that the pipeline was fitted on.
+fn input_expr(df: &DataFrame, input: &InputColumn) -> Result<Expr> {
+    let scope = crate::stage::Scope::of(df.schema().as_arrow());
+    let data_type = &scope.column(&input.name)?.data_type;
+    conversion::check_plan_type(&input.name, data_type, &input.data_type)?;
+    let column = ident(&input.name);
+    let column = if *data_type == input.data_type { column } else { cast(column, input.data_type.clone()) };
+    Ok(column.alias(&input.name))
+}
+
+fn unknown_column(name: &str) -> MlError {
+    MlError::Invalid(format!("column {name:?} is neither an input nor written by a stage"))
+}
+
+fn describe(kind: &FeatureKind) -> String {
+    match kind {
+        FeatureKind::Number => "number".to_owned(),
+        FeatureKind::Category { labels, indicators } => {
+            format!("category of {} labels, {indicators} indicators", labels.len())
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What can be said of a pipeline before it is fitted.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+
+use super::levels::{Access, levels};
+use crate::stage::{Scope, Stage};
+use crate::{MlError, Result};
+
+/// A stage's name in messages and reports: `stage 2 (standard_scaler)`.
+pub(super) fn label(index: usize, name: &str) -> String {
+    format!("stage {} ({name})", index + 1)
+}
+
+/// The error with the stage's label in front, where it is the caller's.
+pub(super) fn at_stage(index: usize, name: &str, error: MlError) -> MlError {
+    match error {
+        MlError::Invalid(message) => MlError::Invalid(format!("{}: {message}", label(index, name))),
+        other => other,
+    }
+}
+
+/// Checks each stage on the columns that the stages before it leave.
+pub(super) fn check(stages: &[Arc<dyn Stage>], input: &Schema) -> Result<()> {
+    let mut scope = Scope::of(input);
+    for (index, stage) in stages.iter().enumerate() {
+        let columns = stage.plan(&scope).map_err(|e| at_stage(index, stage.name(), e))?;
+        columns.into_iter().for_each(|column| scope.put(column));
+    }
+    let no_features = feature_names(stages).is_empty();
+    if no_features { Err(MlError::Invalid("the pipeline has no features".to_owned())) } else { Ok(()) }
+}
+
+/// The levels of declared stages.
+pub(super) fn stage_levels(stages: &[Arc<dyn Stage>]) -> Vec<Vec<usize>> {
+    let access = |stage: &'_ Arc<dyn Stage>| (stage.outputs().to_vec(), stage.drops_rows());
+    let accesses: Vec<Access<'_>> = stages
+        .iter()
+        .map(|stage| {
+            let (outputs, drops_rows) = access(stage);
+            Access { inputs: stage.inputs(), outputs, drops_rows }
+        })
+        .collect();
+    levels(&accesses)
+}
+
+/// The table's columns that the stages read: those that no stage before wrote.
+pub(super) fn inputs(stages: &[Arc<dyn Stage>]) -> Vec<String> {
+    let mut inputs: Vec<String> = Vec::new();
+    let mut written: Vec<&String> = Vec::new();
+    for stage in stages {
+        for name in stage.inputs() {
+            if !written.contains(&name) && !inputs.contains(name) {
+                inputs.push(name.clone());
+            }
+        }
+        written.extend(stage.outputs());
+    }
+    inputs
+}
+
+/// The columns that a stage writes and no later one reads, in the order in which they were first written.
+pub(super) fn leaves(stages: &[Arc<dyn Stage>]) -> Vec<String> {
+    let mut columns: Vec<(&String, bool)> = Vec::new();
+    for stage in stages {
+        columns.iter_mut().filter(|(name, _)| stage.inputs().contains(name)).for_each(|(_, leaf)| *leaf = false);
+        for output in stage.outputs() {
+            match columns.iter_mut().find(|(name, _)| *name == output) {
+                Some((_, leaf)) => *leaf = true,
+                None => columns.push((output, true)),
+            }
+        }
+    }
+    columns.into_iter().filter(|(_, leaf)| *leaf).map(|(name, _)| name.clone()).collect()
+}
+
+/// The features: what the last stage selects, or else the leaves.
+pub(super) fn feature_names(stages: &[Arc<dyn Stage>]) -> Vec<String> {
+    match stages.last() {
+        Some(last) if last.selects_features() => last.outputs().to_vec(),
+        _ => leaves(stages),
+    }
+}

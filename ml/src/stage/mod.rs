@@ -1,0 +1,124 @@
+//! Feature stages: declared, fitted with aggregates, and then expressions.
+//!
+//! A [`Stage`] says which columns it reads and writes and which aggregates it needs. Fitted, it is a [`FittedStage`]:
+//! one DataFusion expression for each output over its input columns, and a predicate where it drops rows. Outputs have
+//! the names of the inputs unless `outputs` says otherwise, and then replace them in place. Stage and parameter names
+//! are Spark ML's in snake_case; where a value or edge case differs from Spark's, the stage says so.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr;
+use serde_json::Value;
+
+use crate::Result;
+use crate::matrix::FeatureKind;
+
+mod imputer;
+mod one_hot_encoder;
+mod registry;
+mod scope;
+mod stage_params;
+mod standard_scaler;
+mod string_indexer;
+mod vector_assembler;
+
+pub use imputer::{Imputer, Strategy};
+pub use one_hot_encoder::OneHotEncoder;
+pub use registry::{FittedStageLoader, StageParser, StageRegistry};
+pub use scope::{Categories, ColumnRole, Scope, StageColumn};
+pub use stage_params::StageParams;
+pub use standard_scaler::StandardScaler;
+pub use string_indexer::{StringIndexer, StringOrderType};
+pub use vector_assembler::VectorAssembler;
+
+pub use crate::functions::category_index::Invalid;
+
+/// A stage as it is declared. Users plug in their own by implementing it and registering a parser for its name.
+pub trait Stage: Debug + Send + Sync {
+    /// The name in pipeline declarations, e.g. `standard_scaler`.
+    fn name(&self) -> &str;
+
+    /// The columns that it reads.
+    fn inputs(&self) -> &[String];
+
+    /// The columns that it writes; a name that exists already is replaced.
+    fn outputs(&self) -> &[String];
+
+    /// Whether the fitted stage may drop rows; later stages are fitted on what is left.
+    fn drops_rows(&self) -> bool {
+        false
+    }
+
+    /// Checks the input columns and gives the output columns, before anything runs.
+    ///
+    /// # Errors
+    /// [`crate::MlError::Invalid`] naming the column, what was expected and what is there. The pipeline puts the
+    /// stage's number and name in front.
+    fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>>;
+
+    /// The aggregates over its input columns that the fit needs; none where nothing is learned.
+    ///
+    /// Each must be a function of the multiset of rows, whatever their order, such as those of [`crate::functions`].
+    ///
+    /// # Errors
+    /// What cannot be expressed over these columns.
+    fn aggregates(&self, scope: &Scope) -> Result<Vec<Expr>>;
+
+    /// Makes the fitted stage out of the aggregates' values, in their order.
+    ///
+    /// # Errors
+    /// Data that the stage cannot be fitted to, e.g. a column without any value.
+    fn fit(&self, scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>>;
+
+    /// Whether its outputs, in their order, are the pipeline's features; such a stage comes last.
+    fn selects_features(&self) -> bool {
+        false
+    }
+
+    /// The stage with these inputs, where none were declared; otherwise none.
+    fn with_default_inputs(&self, _inputs: &[String]) -> Option<Arc<dyn Stage>> {
+        None
+    }
+}
+
+/// One output of a fitted stage.
+#[derive(Debug, Clone)]
+pub struct FittedOutput {
+    /// The column that it writes.
+    pub column: String,
+    /// Its value over the stage's input columns.
+    pub expr: Expr,
+    /// How models read it, if it becomes a feature.
+    pub kind: FeatureKind,
+}
+
+/// A fitted stage: expressions with the fitted values inside.
+pub trait FittedStage: Debug + Send + Sync {
+    /// The name that its loader is registered under.
+    fn name(&self) -> &str;
+
+    /// The columns that it reads.
+    fn inputs(&self) -> &[String];
+
+    /// The columns that it writes, each by an expression over its inputs.
+    ///
+    /// # Errors
+    /// Fitted values that make no expression.
+    fn outputs(&self) -> Result<Vec<FittedOutput>>;
+
+    /// What rows must satisfy to be kept; they are filtered before the outputs are computed.
+    fn row_predicate(&self) -> Option<Expr> {
+        None
+    }
+
+    /// What its loader reads back. Equal stages give equal values; floats go through [`crate::codec::exact`].
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn save(&self) -> Result<Value>;
+
+    /// What was fitted, in a line.
+    fn describe(&self) -> String;
+}

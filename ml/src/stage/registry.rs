@@ -1,0 +1,107 @@
+//! Stages by name: how they are declared and how fitted ones are read back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::imputer::FittedImputer;
+use super::one_hot_encoder::FittedOneHotEncoder;
+use super::standard_scaler::FittedStandardScaler;
+use super::string_indexer::FittedStringIndexer;
+use super::vector_assembler::FittedVectorAssembler;
+use super::{FittedStage, Imputer, OneHotEncoder, Stage, StandardScaler, StringIndexer, VectorAssembler};
+use crate::suggest::did_you_mean;
+use crate::{MlError, Result};
+
+/// Makes a stage out of its parameters.
+pub type StageParser = fn(&Value) -> Result<Arc<dyn Stage>>;
+
+/// Reads back what [`FittedStage::save`] gave.
+pub type FittedStageLoader = fn(&Value) -> Result<Arc<dyn FittedStage>>;
+
+/// The stages that pipelines may have, by name.
+///
+/// ```
+/// let registry = tidemill_ml::stage::StageRegistry::default();
+/// let stage = registry.parse("standard_scaler", &serde_json::json!({"inputs": ["temp"]})).unwrap();
+/// assert_eq!(stage.outputs(), ["temp"]);
+/// let error = registry.parse("standard_scalar", &serde_json::json!({})).unwrap_err();
+/// assert!(error.to_string().contains("did you mean \"standard_scaler\"?"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct StageRegistry {
+    stages: BTreeMap<String, (StageParser, FittedStageLoader)>,
+}
+
+impl StageRegistry {
+    /// A registry without any stage.
+    pub fn empty() -> Self {
+        Self { stages: BTreeMap::new() }
+    }
+
+    /// Adds a stage, or replaces the one of its name.
+    pub fn register(&mut self, name: &str, parse: StageParser, load: FittedStageLoader) -> &mut Self {
+        self.stages.insert(name.to_owned(), (parse, load));
+        self
+    }
+
+    /// The names of all stages.
+    pub fn names(&self) -> Vec<&str> {
+        self.stages.keys().map(String::as_str).collect()
+    }
+
+    /// Makes a stage out of its name and parameters.
+    ///
+    /// # Errors
+    /// A name or parameter that is not known, and values that do not fit.
+    pub fn parse(&self, name: &str, params: &Value) -> Result<Arc<dyn Stage>> {
+        (self.get(name)?.0)(params)
+    }
+
+    /// Reads back a fitted stage.
+    ///
+    /// # Errors
+    /// A name that is not known, or a value that is damaged.
+    pub fn load(&self, name: &str, saved: &Value) -> Result<Arc<dyn FittedStage>> {
+        (self.get(name)?.1)(saved)
+    }
+
+    fn get(&self, name: &str) -> Result<&(StageParser, FittedStageLoader)> {
+        self.stages.get(name).ok_or_else(|| {
+            let names = self.names();
+            MlError::Invalid(format!(
+                "unknown stage {name:?}{}; there are {}",
+                did_you_mean(name, names.iter().copied()),
+                names.join(", ")
+            ))
+        })
+    }
+}
+
+impl Default for StageRegistry {
+    /// Ours: `imputer`, `one_hot_encoder`, `standard_scaler`, `string_indexer`, `vector_assembler`.
+    fn default() -> Self {
+        let mut registry = Self::empty();
+        registry
+            .register("imputer", Imputer::parse, load::<FittedImputer>)
+            .register("one_hot_encoder", OneHotEncoder::parse, load::<FittedOneHotEncoder>)
+            .register("standard_scaler", StandardScaler::parse, load::<FittedStandardScaler>)
+            .register("string_indexer", StringIndexer::parse, load::<FittedStringIndexer>)
+            .register("vector_assembler", VectorAssembler::parse, load::<FittedVectorAssembler>);
+        registry
+    }
+}
+
+/// What serde writes of a fitted stage.
+pub(super) fn save(stage: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(stage).map_err(|e| MlError::Internal(format!("a fitted stage cannot be written: {e}")))
+}
+
+fn load<T: FittedStage + DeserializeOwned + 'static>(saved: &Value) -> Result<Arc<dyn FittedStage>> {
+    let stage: T = serde_json::from_value(saved.clone())
+        .map_err(|e| MlError::Corrupt { what: "a fitted stage".to_owned(), why: e.to_string() })?;
+    Ok(Arc::new(stage))
+}

@@ -1,0 +1,29 @@
+//! The scheduler daemon: Ballista's scheduler behind a token, with placement, liveness checks and a job API.
+//!
+//! [`start`] runs it, [`client::JobsClient`] talks to it.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic"))]
+
+mod error;
+mod options;
+mod server;
+
+mod guard;
+mod observed;
+mod task_log;
+
+mod budgets;
+mod finals;
+mod lineage;
+mod liveness;
+mod patience;
+mod placement;
+mod policy;
+mod state;
+mod unplaceable;
+
+pub mod client;
+
+pub use error::{Result, SchedulerError};
+pub use options::{NeedsGpu, SchedulerOptions};
+pub use server::{SchedulerHandle, start};
+pub use task_log::TaskFailure;

@@ -1,0 +1,140 @@
+//! Ballista's scheduler service with an ear on what executors report: failures for the log, ends for the budgets,
+//! and the last stage's outputs held back until all are there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ballista_core::JobId;
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
+use ballista_core::serde::protobuf::{
+    CancelJobParams, CancelJobResult, CleanJobDataParams, CleanJobDataResult, CreateUpdateSessionParams,
+    CreateUpdateSessionResult, ExecuteQueryParams, ExecuteQueryResult, ExecutorStoppedParams, ExecutorStoppedResult,
+    GetJobMetricsParams, GetJobMetricsResult, GetJobStatusParams, GetJobStatusResult, HeartBeatParams, HeartBeatResult,
+    PollWorkParams, PollWorkResult, RegisterExecutorParams, RegisterExecutorResult, RemoveSessionParams,
+    RemoveSessionResult, TaskStatus, UpdateTaskStatusParams, UpdateTaskStatusResult,
+};
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use tokio::sync::Mutex;
+use tonic::{Request, Response, Status};
+
+use crate::finals::{FinalStage, Finals, Outstanding, Report, final_stage};
+use crate::state::State;
+use crate::task_log::TaskLog;
+
+/// Ballista's scheduler with DataFusion's own plan messages.
+pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// Delegates everything; keeps the failures of tasks and frees what ended tasks held.
+#[derive(Clone)]
+pub(crate) struct Observed {
+    pub(crate) inner: Arc<Server>,
+    pub(crate) log: Arc<TaskLog>,
+    pub(crate) state: Arc<State>,
+    pub(crate) finals: Arc<Mutex<Finals>>,
+}
+
+impl Observed {
+    /// Passes on what an executor reports, or holds it back.
+    async fn hear(
+        &self,
+        executor_id: String,
+        statuses: Vec<TaskStatus>,
+    ) -> Result<Response<UpdateTaskStatusResult>, Status> {
+        self.log.record(&executor_id, &statuses);
+        // Before Ballista hears of it, for it then looks for free vcores.
+        let statuses = self.state.release(&executor_id, statuses).await;
+        let (mut pass, mut ready) = (vec![], vec![]);
+        for status in statuses {
+            match self.final_stage(&status).await {
+                None => pass.push(status),
+                Some((stage, outstanding)) => {
+                    let mut finals = self.finals.lock().await;
+                    ready.push(finals.hold(stage, &outstanding, (executor_id.clone(), status)));
+                }
+            }
+        }
+        // Also with nothing to pass: Ballista then gives the freed vcores to others.
+        let heard = self.tell(executor_id, pass).await?;
+        for reports in ready {
+            self.finish(reports).await?;
+        }
+        Ok(heard)
+    }
+
+    async fn final_stage(&self, status: &TaskStatus) -> Option<(FinalStage, Outstanding)> {
+        let jobs = self.inner.state.task_manager.get_running_job_cache();
+        self.finals.lock().await.retain_jobs(|job| jobs.contains_key(job));
+        let graph = jobs.get(&JobId::from(status.job_id.clone()))?.execution_graph.read().await;
+        final_stage(&graph, status)
+    }
+
+    /// Reports a whole stage. No executor is removed meanwhile, and none that was takes part: its loss would otherwise
+    /// reach Ballista between the reports.
+    async fn finish(&self, reports: Vec<Report>) -> Result<(), Status> {
+        let executors = self.state.executors().await;
+        if reports.iter().any(|(by, _)| !executors.knows(by)) {
+            return Ok(());
+        }
+        let mut by_executor: HashMap<String, Vec<TaskStatus>> = HashMap::new();
+        for (by, status) in reports {
+            by_executor.entry(by).or_default().push(status);
+        }
+        for (by, statuses) in by_executor {
+            self.tell(by, statuses).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(
+        &self,
+        executor_id: String,
+        task_status: Vec<TaskStatus>,
+    ) -> Result<Response<UpdateTaskStatusResult>, Status> {
+        let params = UpdateTaskStatusParams { executor_id, task_status };
+        SchedulerGrpc::update_task_status(&*self.inner, Request::new(params)).await
+    }
+}
+
+/// One delegating method.
+macro_rules! delegate {
+    ($($method:ident($params:ty) -> $result:ty;)*) => {
+        #[tonic::async_trait]
+        impl SchedulerGrpc for Observed {
+            type ExecuteQueryPushStream = <Server as SchedulerGrpc>::ExecuteQueryPushStream;
+
+            async fn execute_query_push(
+                &self,
+                request: Request<ExecuteQueryParams>,
+            ) -> Result<Response<Self::ExecuteQueryPushStream>, Status> {
+                SchedulerGrpc::execute_query_push(&*self.inner, request).await
+            }
+
+            async fn update_task_status(
+                &self,
+                request: Request<UpdateTaskStatusParams>,
+            ) -> Result<Response<UpdateTaskStatusResult>, Status> {
+                let UpdateTaskStatusParams { executor_id, task_status } = request.into_inner();
+                self.hear(executor_id, task_status).await
+            }
+
+            $(async fn $method(&self, request: Request<$params>) -> Result<Response<$result>, Status> {
+                SchedulerGrpc::$method(&*self.inner, request).await
+            })*
+        }
+    };
+}
+
+delegate! {
+    poll_work(PollWorkParams) -> PollWorkResult;
+    register_executor(RegisterExecutorParams) -> RegisterExecutorResult;
+    heart_beat_from_executor(HeartBeatParams) -> HeartBeatResult;
+    create_update_session(CreateUpdateSessionParams) -> CreateUpdateSessionResult;
+    remove_session(RemoveSessionParams) -> RemoveSessionResult;
+    execute_query(ExecuteQueryParams) -> ExecuteQueryResult;
+    get_job_status(GetJobStatusParams) -> GetJobStatusResult;
+    get_job_metrics(GetJobMetricsParams) -> GetJobMetricsResult;
+    executor_stopped(ExecutorStoppedParams) -> ExecutorStoppedResult;
+    cancel_job(CancelJobParams) -> CancelJobResult;
+    clean_job_data(CleanJobDataParams) -> CleanJobDataResult;
+}

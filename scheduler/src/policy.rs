@@ -1,0 +1,176 @@
+//! Ballista's distribution policy over [`placement`](crate::placement): reads graphs and budgets, binds tasks.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use ballista_core::JobId;
+use ballista_core::config::BallistaConfig;
+use ballista_core::execution_plans::{RangeShuffleReaderExec, ShuffleReaderExec};
+use ballista_core::serde::protobuf::{AvailableVcores, job_status, task_status};
+use ballista_core::serde::scheduler::TaskKey;
+use ballista_scheduler::cluster::{BoundTask, DistributionPolicy};
+use ballista_scheduler::state::execution_graph::{ExecutionGraphBox, TaskDescription, create_task_info};
+use ballista_scheduler::state::execution_stage::{RunningStage, TaskInfo};
+use ballista_scheduler::state::task_manager::JobInfoCache;
+use datafusion::physical_plan::ExecutionPlan;
+use tidemill_engine::cluster::{GPU_LABEL, has_label};
+
+use crate::NeedsGpu;
+use crate::lineage::Lineage;
+use crate::placement::{Demand, Free, Slice, order_jobs, place};
+
+/// Sends stages that need a GPU to executors that have one, spreads tasks evenly, and serves the job that holds the
+/// fewest vcores first.
+pub(crate) struct Placement {
+    needs_gpu: NeedsGpu,
+    turn: AtomicUsize,
+}
+
+impl Placement {
+    pub(crate) fn new(needs_gpu: NeedsGpu) -> Self {
+        Self { needs_gpu, turn: AtomicUsize::new(0) }
+    }
+
+    /// Binds what fits of one job's runnable stages.
+    fn bind_job(
+        &self,
+        job: &JobId,
+        graph: &mut ExecutionGraphBox,
+        budgets: &mut [&mut AvailableVcores],
+    ) -> Vec<BoundTask> {
+        let mut bound = Vec::new();
+        let mut seen = Vec::new();
+        let session = graph.session_id().to_owned();
+        let lineage = Lineage::of(graph);
+        while let Some(stage) = graph.fetch_running_stage(&seen) {
+            seen.push(stage.stage_id);
+            // A plan that cannot be rebuilt keeps its partitions pending: no result rather than a wrong one.
+            let Ok(plan) = lineage.clean(&stage.plan) else { continue };
+            let mut free: Vec<Free> = budgets.iter().map(|b| free_of(b)).collect();
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            for slice in place(self.demand(stage), &mut free, turn) {
+                let budget = &mut budgets[slice.executor];
+                budget.vcores -= slice.vcores;
+                let task = bind(stage, &plan, &session, job, &budget.executor_id, slice);
+                bound.push((budget.executor_id.clone(), task));
+            }
+        }
+        bound
+    }
+
+    fn demand(&self, stage: &RunningStage) -> Demand {
+        let options = stage.session_config.options();
+        let cap = options.extensions.get::<BallistaConfig>().map(BallistaConfig::max_partitions_per_task);
+        Demand {
+            pending: stage.pending.remaining(),
+            collapse: collapses(&stage.plan),
+            cap: cap.filter(|n| *n > 0).unwrap_or(usize::MAX),
+            needs_gpu: (self.needs_gpu)(&stage.plan),
+        }
+    }
+}
+
+#[async_trait]
+impl DistributionPolicy for Placement {
+    async fn bind_tasks(
+        &self,
+        mut budgets: Vec<&mut AvailableVcores>,
+        running_jobs: Arc<HashMap<JobId, JobInfoCache>>,
+    ) -> datafusion::error::Result<Vec<BoundTask>> {
+        budgets.sort_by(|a, b| a.executor_id.cmp(&b.executor_id));
+        let mut order = Vec::with_capacity(running_jobs.len());
+        for (job, info) in running_jobs.iter().filter(|(_, info)| is_running(info)) {
+            let graph = info.execution_graph.read().await;
+            order.push((vcores_held(&graph), job));
+        }
+        order_jobs(&mut order);
+        let mut bound = Vec::new();
+        for (_, job) in order {
+            let Some(info) = running_jobs.get(job) else { continue };
+            let mut graph = info.execution_graph.write().await;
+            bound.extend(self.bind_job(job, &mut graph, &mut budgets));
+        }
+        Ok(bound)
+    }
+
+    fn name(&self) -> &str {
+        "tidemill placement"
+    }
+}
+
+impl fmt::Debug for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placement").field("turn", &self.turn).finish_non_exhaustive()
+    }
+}
+
+fn free_of(budget: &AvailableVcores) -> Free {
+    Free { vcores: budget.vcores, gpu: has_label(&budget.executor_id, GPU_LABEL) }
+}
+
+/// Whether a job is past planning and not at its end.
+pub(crate) fn is_running(info: &JobInfoCache) -> bool {
+    matches!(info.status, Some(job_status::Status::Running(_)))
+}
+
+/// The vcores that a job's running tasks occupy.
+fn vcores_held(graph: &ExecutionGraphBox) -> u32 {
+    let tasks = graph.stages().values().filter_map(|stage| stage.task_infos()).flatten();
+    let running = tasks.filter(|t| matches!(t.task_status, task_status::Status::Running(_)));
+    running.map(|task| task.vcores_consumed).sum()
+}
+
+/// Makes a task of a slice of a stage's pending partitions.
+fn bind(
+    stage: &mut RunningStage,
+    plan: &Arc<dyn ExecutionPlan>,
+    session: &str,
+    job: &JobId,
+    executor_id: &str,
+    slice: Slice,
+) -> TaskDescription {
+    let info = take_slice(stage, executor_id, slice.partitions, slice.vcores);
+    let attempts = info.global_input_partition_ids.iter().map(|p| stage.task_failure_numbers[*p]);
+    TaskDescription {
+        session_id: session.to_owned(),
+        key: TaskKey { job_id: job.clone(), stage_id: stage.stage_id, task_id: info.task_id },
+        stage_attempt_num: stage.stage_attempt_num,
+        task_attempt: attempts.max().unwrap_or(0),
+        global_input_partition_ids: info.global_input_partition_ids,
+        vcores_consumed: slice.vcores,
+        plan: Arc::clone(plan),
+        session_config: Arc::clone(&stage.session_config),
+    }
+}
+
+/// Takes pending partitions off a stage and records the task that has them.
+pub(crate) fn take_slice(stage: &mut RunningStage, executor_id: &str, partitions: usize, vcores: u32) -> TaskInfo {
+    // A task's id is its place in the stage's list, which only grows.
+    let mut info = create_task_info(executor_id.to_owned(), stage.task_infos.len());
+    info.global_input_partition_ids = stage.pending.next_slice(partitions);
+    info.vcores_consumed = vcores;
+    stage.task_infos.push(info.clone());
+    info
+}
+
+/// Whether an operator of the stage, on the way from its writer down to a branch or another stage, has one output
+/// partition: it merges its input, which therefore cannot be split over tasks.
+fn collapses(writer: &Arc<dyn ExecutionPlan>) -> bool {
+    let [mut node] = writer.children()[..] else { return false };
+    loop {
+        if node.downcast_ref::<ShuffleReaderExec>().is_some() || node.downcast_ref::<RangeShuffleReaderExec>().is_some()
+        {
+            return false;
+        }
+        if node.properties().output_partitioning().partition_count() == 1 {
+            return true;
+        }
+        match node.children()[..] {
+            [child] => node = child,
+            _ => return false,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Reports of runs: text for a terminal, and for training one self-contained HTML page.
+//!
+//! Everything here is a pure function of a run record; nothing reads the warehouse or prints.
+
+mod format;
+mod html;
+mod plots;
+mod table;
+mod text;
+
+pub use html::training_page;
+pub use plots::{calibration_plot, grid_plot, roc_plot};
+pub use table::{Align, Table};
+pub use text::{input_text, run_text, runs_table};
+
+pub use format::{metric_name, params_text, seconds, short_id, thousands};
+
+/// A chart that could not be drawn.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot draw the {chart} chart: {why}")]
+pub struct ReportError {
+    /// Which chart.
+    pub chart: &'static str,
+    /// What the plotting library said.
+    pub why: String,
+}

@@ -1,0 +1,344 @@
+//! Reports of runs as text for a terminal.
+
+use std::fmt::{self, Write};
+
+use serde_json::Value;
+use tidemill_engine::jobs::{CandidateRecord, Evaluation, RunRecord, ScoreRecord, TrainRecord};
+
+use super::format::{count, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands};
+use super::table::{Align, Table};
+
+/// The most partitions that are named one by one; more are given as the first and the last.
+const MAX_PARTITIONS_NAMED: usize = 6;
+/// The most importances that are shown.
+const MAX_IMPORTANCES: usize = 12;
+
+/// What a run read, found, decided and wrote, and how long each step took.
+pub fn run_text(record: &RunRecord) -> String {
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    let _ = write_run(&mut out, record);
+    out
+}
+
+/// One line per run, newest last.
+pub fn runs_table(runs: &[RunRecord]) -> Table {
+    let mut table = Table::new([
+        ("run", Align::Left),
+        ("job", Align::Left),
+        ("kind", Align::Left),
+        ("status", Align::Left),
+        ("started", Align::Left),
+        ("took", Align::Right),
+        ("result", Align::Left),
+    ]);
+    for run in runs {
+        let took = seconds(total_seconds(run));
+        let started = run.started_at.get(..19).unwrap_or(&run.started_at).to_owned();
+        table.row([&run.run, &run.job, &run.kind, &run.status, &started, &took, &outcome(run)]);
+    }
+    table
+}
+
+fn outcome(run: &RunRecord) -> String {
+    match (&run.train, &run.score, &run.error) {
+        (_, _, Some(error)) => error.lines().next().unwrap_or_default().to_owned(),
+        (Some(t), _, _) => {
+            let value = metric(Some(t.evaluation.area_under_roc));
+            format!("{} version {}, area under ROC {value}", t.model, t.version)
+        }
+        (_, Some(s), _) => format!("{} rows into {}", thousands(s.n_rows), s.table),
+        _ => String::new(),
+    }
+}
+
+fn write_run(out: &mut String, record: &RunRecord) -> fmt::Result {
+    let took = seconds(total_seconds(record));
+    writeln!(out, "{} ({}) {} in {took}, {}", record.job, record.kind, record.status, record.mode)?;
+    line(out, "run", &record.run)?;
+    if let Some(error) = &record.error {
+        line(out, "error", error)?;
+    }
+    write_inputs(out, &record.inputs)?;
+    if let Some(train) = &record.train {
+        write_train(out, train)?;
+    }
+    if let Some(score) = &record.score {
+        write_score(out, score)?;
+    }
+    write_steps(out, record)
+}
+
+fn total_seconds(record: &RunRecord) -> f64 {
+    let parse = |t: &str| chrono::DateTime::parse_from_rfc3339(t).ok();
+    let ended = record.finished_at.as_deref().and_then(parse);
+    match (parse(&record.started_at), ended) {
+        (Some(started), Some(ended)) => (ended - started).as_seconds_f64(),
+        _ => record.steps.iter().map(|s| s.seconds).sum(),
+    }
+}
+
+fn heading(out: &mut String, text: &str) -> fmt::Result {
+    writeln!(out, "\n{text}")
+}
+
+fn line(out: &mut String, name: &str, value: &str) -> fmt::Result {
+    writeln!(out, "  {name:<28}{value}")
+}
+
+fn write_inputs(out: &mut String, inputs: &Value) -> fmt::Result {
+    let Some(map) = inputs.as_object().filter(|m| !m.is_empty()) else { return Ok(()) };
+    heading(out, "Read")?;
+    map.iter().try_for_each(|(table, version)| line(out, table, &input_text(version)))
+}
+
+/// The version of an input on one line: rows, place, digest, and whatever else is known of it.
+pub fn input_text(version: &Value) -> String {
+    let Value::Object(map) = version else { return plain(version) };
+    let rows = map.get("num_rows").and_then(Value::as_u64).map(|n| format!("{} rows", thousands(n)));
+    let url = map.get("url").map(plain);
+    let digest = map.get("digest").map(|d| format!("digest {}", short_id(&plain(d))));
+    let told = ["num_rows", "url", "digest", "num_files", "size_bytes"];
+    let rest = map.iter().filter(|(name, value)| !told.contains(&name.as_str()) && !value.is_null());
+    let rest = rest.map(|(name, value)| match value {
+        Value::Object(_) => format!("{name} {}", input_text(value)),
+        value => format!("{name} {}", plain(value)),
+    });
+    rows.into_iter().chain(url).chain(digest).chain(rest).collect::<Vec<_>>().join(", ")
+}
+
+fn write_train(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    write_rows(out, train)?;
+    write_candidates(out, train)?;
+    write_fits(out, train)?;
+    write_holdout(out, train)?;
+    write_importances(out, &train.importances)?;
+    write_decision(out, train)
+}
+
+fn write_rows(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    heading(out, "Rows")?;
+    line(out, "features", &thousands(train.n_rows))?;
+    line(out, "left out", &left_out(train))?;
+    line(out, "trained on", &thousands(train.n_train))?;
+    line(out, "held out", &thousands(train.n_holdout))
+}
+
+/// How many rows have no label and what became of them.
+pub(super) fn left_out(train: &TrainRecord) -> String {
+    format!(
+        "{} without a label ({} of them in the hold-out): neither trained on nor evaluated",
+        thousands(train.n_unlabelled),
+        thousands(train.n_unlabelled_holdout)
+    )
+}
+
+/// All candidates, the best first, those that failed last.
+pub(super) fn ranked(train: &TrainRecord) -> Vec<&CandidateRecord> {
+    let mut candidates: Vec<&CandidateRecord> = train.candidates.iter().collect();
+    let lower_is_better = train.metric.contains("loss");
+    candidates.sort_by(|a, b| {
+        let order = match (a.mean, b.mean) {
+            (Some(a), Some(b)) if lower_is_better => a.total_cmp(&b),
+            (Some(a), Some(b)) => b.total_cmp(&a),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        };
+        (b.id == train.best).cmp(&(a.id == train.best)).then(order).then(a.id.cmp(&b.id))
+    });
+    candidates
+}
+
+/// The table of candidates, the best first.
+pub(super) fn candidates_table(train: &TrainRecord) -> Table {
+    let mut table = Table::new([
+        ("#", Align::Right),
+        ("estimator", Align::Left),
+        ("parameters", Align::Left),
+        ("mean", Align::Right),
+        ("folds", Align::Left),
+        ("time", Align::Right),
+    ]);
+    for c in ranked(train) {
+        let folds = match &c.error {
+            Some(error) => format!("failed: {error}"),
+            None => c.folds.iter().map(|f| metric(*f)).collect::<Vec<_>>().join(" "),
+        };
+        let cells = [c.id.to_string(), c.estimator.clone(), params_text(&c.params), metric(c.mean), folds];
+        table.row(cells.into_iter().chain([seconds(c.seconds)]));
+    }
+    table
+}
+
+/// `22 candidates × 3 folds = 66 fits in 9 groups, ranked by the mean area under ROC`.
+pub(super) fn grid_sentence(train: &TrainRecord) -> String {
+    format!(
+        "{} candidates × {} folds = {} fits in {} groups, ranked by their mean {}",
+        count(train.n_candidates),
+        train.n_folds,
+        count(train.n_fits),
+        count(train.n_groups),
+        metric_name(&train.metric)
+    )
+}
+
+fn write_candidates(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    heading(out, &format!("Grid: {}", grid_sentence(train)))?;
+    write!(out, "{}", candidates_table(train))
+}
+
+fn write_fits(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    heading(out, "Feature stages")?;
+    line(out, "queries", &fit_passes(train))?;
+    train.stage_fits.iter().try_for_each(|(stage, n)| line(out, stage, &format!("fitted {n} times")))
+}
+
+/// How many queries over the data fitted the stages.
+pub(super) fn fit_passes(train: &TrainRecord) -> String {
+    format!("{} over the data for {} folds and the refit together", train.fit_passes, train.n_folds)
+}
+
+fn write_holdout(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    heading(out, &format!("Hold-out, {} rows", thousands(train.evaluation.n_rows)))?;
+    evaluation_lines(&train.evaluation).iter().try_for_each(|(name, value)| line(out, name, value))?;
+    if !train.holdout_by_estimator.is_empty() {
+        heading(out, &format!("The best of each estimator on the hold-out, {}", metric_name(&train.metric)))?;
+        for (estimator, value) in &train.holdout_by_estimator {
+            writeln!(out, "  {estimator:<28}{}", metric(Some(*value)))?;
+        }
+    }
+    heading(out, "Calibration by decile of the score")?;
+    write!(out, "{}", calibration_table(&train.evaluation))
+}
+
+/// The evaluation's figures by name.
+pub(super) fn evaluation_lines(evaluation: &Evaluation) -> [(&'static str, String); 5] {
+    [
+        ("area under ROC", metric(Some(evaluation.area_under_roc))),
+        ("area under PR", metric(Some(evaluation.area_under_pr))),
+        ("log loss", metric(Some(evaluation.log_loss))),
+        ("accuracy", percent(evaluation.accuracy)),
+        ("positive", percent(evaluation.positive_rate)),
+    ]
+}
+
+/// The deciles: rows, mean score, actual rate.
+pub(super) fn calibration_table(evaluation: &Evaluation) -> Table {
+    let right = Align::Right;
+    let mut table = Table::new([("decile", right), ("rows", right), ("mean score", right), ("actual rate", right)]);
+    for (i, bin) in evaluation.calibration.iter().enumerate() {
+        let figures = [bin.mean_score, bin.actual_rate].map(|v| metric(Some(v)));
+        table.row([(i + 1).to_string(), thousands(bin.n_rows)].into_iter().chain(figures));
+    }
+    table
+}
+
+fn write_importances(out: &mut String, importances: &[(String, f64)]) -> fmt::Result {
+    if importances.is_empty() {
+        return Ok(());
+    }
+    heading(out, "What the model looks at most")?;
+    for (feature, value) in by_size(importances).into_iter().take(MAX_IMPORTANCES) {
+        writeln!(out, "  {feature:<28}{value:.4}")?;
+    }
+    Ok(())
+}
+
+/// Importances, the largest first.
+pub(super) fn by_size(importances: &[(String, f64)]) -> Vec<&(String, f64)> {
+    let mut sorted: Vec<&(String, f64)> = importances.iter().collect();
+    sorted.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then_with(|| a.0.cmp(&b.0)));
+    sorted
+}
+
+fn write_decision(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    heading(out, "Model")?;
+    line(out, "version", &version_text(train))?;
+    line(out, "digest", &train.digest)?;
+    line(out, "decision", &train.decision)
+}
+
+/// `late version 3, registered now`.
+pub(super) fn version_text(train: &TrainRecord) -> String {
+    let how = if train.already_registered { "registered before: the same digest" } else { "registered now" };
+    format!("{} version {}, {how}", train.model, train.version)
+}
+
+fn write_score(out: &mut String, score: &ScoreRecord) -> fmt::Result {
+    heading(out, "Written")?;
+    line(out, "model", &format!("{} version {}, digest {}", score.model, score.version, short_id(&score.digest)))?;
+    let table = format!("{} version {} at {}", score.table, score.table_version, score.location);
+    line(out, "table", &table)?;
+    line(out, "rows", &thousands(score.n_rows))?;
+    line(out, "files", &thousands(score.n_files))?;
+    line(out, "partitions", &partitions_text(&score.partitions))?;
+    score.copies.iter().try_for_each(|(format, to)| line(out, "also", &format!("{format} at {to}")))?;
+    score.views.iter().try_for_each(|view| line(out, "view", view))
+}
+
+fn partitions_text(partitions: &[String]) -> String {
+    match partitions {
+        [] => "none".to_owned(),
+        [first, .., last] if partitions.len() > MAX_PARTITIONS_NAMED => {
+            format!("{} replaced, {first} to {last}", count(partitions.len()))
+        }
+        few => format!("{} replaced: {}", few.len(), few.join(", ")),
+    }
+}
+
+fn write_steps(out: &mut String, record: &RunRecord) -> fmt::Result {
+    if record.steps.is_empty() {
+        return Ok(());
+    }
+    heading(out, "Steps")?;
+    let mut table = Table::new([("step", Align::Left), ("time", Align::Right), ("result", Align::Left)]);
+    for step in &record.steps {
+        table.row([step.step.clone(), seconds(step.seconds), step.summary.clone()]);
+    }
+    write!(out, "{table}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(id: usize, mean: Option<f64>) -> CandidateRecord {
+        CandidateRecord { id, mean, estimator: "trees".into(), ..Default::default() }
+    }
+
+    #[test]
+    fn candidates_are_ranked_with_failures_last() {
+        let candidates = vec![candidate(0, None), candidate(1, Some(0.6)), candidate(2, Some(0.7))];
+        let train = TrainRecord { candidates, best: 2, metric: "area_under_roc".into(), ..Default::default() };
+        assert_eq!(ranked(&train).iter().map(|c| c.id).collect::<Vec<_>>(), [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_loss_ranks_the_lowest_first() {
+        let candidates = vec![candidate(0, Some(0.5)), candidate(1, Some(0.4)), candidate(2, Some(0.6))];
+        let train = TrainRecord { candidates, best: 1, metric: "log_loss".into(), ..Default::default() };
+        assert_eq!(ranked(&train).iter().map(|c| c.id).collect::<Vec<_>>(), [1, 0, 2]);
+    }
+
+    #[test]
+    fn many_partitions_are_given_by_their_ends() {
+        let days: Vec<String> = (1..=9).map(|d| format!("2013-11-0{d}")).collect();
+        assert_eq!(partitions_text(&days), "9 replaced, 2013-11-01 to 2013-11-09");
+        assert_eq!(partitions_text(&days[..1]), "1 replaced: 2013-11-01");
+    }
+
+    #[test]
+    fn an_input_is_told_by_rows_place_and_digest() {
+        let version = serde_json::json!({"digest": "0123456789abcdef", "format": "parquet", "num_files": 1,
+            "num_rows": 3322, "size_bytes": 9, "url": "file:///planes.parquet"});
+        let told = "3,322 rows, file:///planes.parquet, digest 0123456789ab, format parquet";
+        assert_eq!(input_text(&version), told);
+        assert_eq!(input_text(&serde_json::json!({"planes": version})), format!("planes {told}"));
+    }
+
+    #[test]
+    fn the_report_says_what_was_left_out() {
+        let train = TrainRecord { n_unlabelled: 9430, n_unlabelled_holdout: 1412, ..Default::default() };
+        let text = run_text(&RunRecord { train: Some(train), ..Default::default() });
+        assert!(text.contains("9,430 without a label (1,412 of them in the hold-out)"), "{text}");
+    }
+}

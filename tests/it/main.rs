@@ -1,0 +1,17 @@
+//! The command and the library from the outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
+#[path = "../../connectors/tests/it/s3_server.rs"]
+mod s3_server;
+mod support;
+
+mod arrows;
+mod cli_bad_input;
+mod cli_cluster;
+mod cli_flights;
+mod cli_interrupt;
+mod cli_jobs;
+mod cli_s3;
+mod cluster;
+mod slt;
+mod tasks;

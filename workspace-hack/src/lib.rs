@@ -1,0 +1,1 @@
+//! Holds nothing: the crate exists for the features that it asks of its dependencies.
