@@ -1,5 +1,5 @@
-//! Where Tidemill's data lies and how it is read and written: object stores, files, Delta tables,
-//! parallel sinks, and logs of numbered entries.
+//! Where Tidemill's data lies and how it is read and written: object stores, files, Delta tables
+//! and parallel sinks.
 //!
 //! This crate knows DataFusion and object stores. It knows nothing of models, jobs or clusters.
 //!
@@ -19,7 +19,5 @@ pub mod files;
 pub mod delta;
 
 pub mod sink;
-
-pub mod log;
 
 pub use error::{ConnectorError, Result};

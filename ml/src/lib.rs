@@ -15,6 +15,6 @@ pub mod model;
 pub mod pipeline;
 pub mod registry;
 pub mod stage;
-mod suggest;
+pub mod suggest;
 
 pub use error::{MlError, Result};

@@ -4,7 +4,7 @@
 const MIN_SIMILARITY: f64 = 0.75;
 
 /// `; did you mean "temp"?`, or nothing when no name is near.
-pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let nearest = known
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))

@@ -22,9 +22,10 @@ mod statements;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
+use tokio::runtime::Handle;
 
 use args::{Cli, Command};
 use error::{CliError, Result};
@@ -34,6 +35,8 @@ use output::Output;
 const STACK_BYTES: usize = 32 * 1024 * 1024;
 /// How long work that was cut off may take to clean up before the process ends all the same.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const CLEANUP_POLL: Duration = Duration::from_millis(20);
 
 /// Parses the arguments, runs the command and gives the exit code that `tidemill --help` documents.
 pub(crate) fn main() -> ExitCode {
@@ -57,7 +60,13 @@ fn run_to_end(cli: Cli, output: &Arc<Output>) -> Result<()> {
     let output = Arc::clone(output);
     let work = || match cli.command {
         Command::Scheduler(_) | Command::Executor(_) | Command::Cluster(_) => runtime.block_on(dispatch(cli, output)),
-        _ => runtime.block_on(signal::until_interrupted(dispatch(cli, output))),
+        _ => runtime.block_on(async {
+            let result = signal::until_interrupted(dispatch(cli, output)).await;
+            if matches!(result, Err(CliError::Interrupted)) {
+                cleaned_up().await;
+            }
+            result
+        }),
     };
     // On a thread of its own, for its stack: the main thread's is the system's.
     let result = std::thread::scope(|scope| {
@@ -67,6 +76,14 @@ fn run_to_end(cli: Cli, output: &Arc<Output>) -> Result<()> {
     });
     runtime.shutdown_timeout(CLEANUP_TIMEOUT);
     result
+}
+
+/// Waits until the tasks that work left behind when it was cut off have taken back what it wrote.
+async fn cleaned_up() {
+    let began = Instant::now();
+    while Handle::current().metrics().num_alive_tasks() > 0 && began.elapsed() < CLEANUP_TIMEOUT {
+        tokio::time::sleep(CLEANUP_POLL).await;
+    }
 }
 
 async fn dispatch(cli: Cli, output: Arc<Output>) -> Result<()> {

@@ -16,6 +16,8 @@ fn an_interrupted_run_leaves_nothing_and_can_be_run_again() {
     run.signal("INT");
     assert_eq!(run.ended(), Some(130));
     assert!(work.files("models").is_empty() && work.files("tables").is_empty());
+    let runs = work.succeed(&["runs", "list", "--json"]).objects();
+    assert_eq!(runs[0]["status"], "interrupted", "{runs:?}");
 
     work.edit("train.yaml", "\n    gradient_boosted_trees: { max_iter: [400, 500], max_depth: [8, 9] }", "");
     work.succeed(&["run", "train.yaml"]);

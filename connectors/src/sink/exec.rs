@@ -21,6 +21,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, PlanProperties,
 };
 use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 
 use super::spec::SinkSpec;
 use super::writer::PartitionWriter;
@@ -188,7 +189,10 @@ impl ExecutionPlan for ParallelSinkExec {
         let rows_written = MetricBuilder::new(&self.metrics).counter("rows_written", partition);
         let input = self.input.execute(partition, context)?;
         let files = stream::once(async move {
-            let files = write_all(input, writer, rows_written).await?;
+            let dropped = CancellationToken::new();
+            let _guard = dropped.clone().drop_guard();
+            let writing = tokio::spawn(write_all(input, writer, rows_written, dropped));
+            let files = writing.await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
             Ok::<RecordBatch, DataFusionError>(to_batch(&files)?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(files_schema(), files)))
@@ -199,23 +203,34 @@ impl ExecutionPlan for ParallelSinkExec {
     }
 }
 
+/// Runs as a task of its own, so that a write which the store has begun is never abandoned: it would land
+/// after the files were taken back. Once the stream is `dropped`, the write in progress is the last one.
 async fn write_all(
     mut input: SendableRecordBatchStream,
     mut writer: PartitionWriter,
     rows_written: Count,
+    dropped: CancellationToken,
 ) -> Result<Vec<WrittenFile>> {
-    while let Some(batch) = input.next().await {
-        let written = match batch {
-            Ok(batch) => {
-                rows_written.add(batch.num_rows());
-                writer.write(&batch).await.map_err(DataFusionError::from)
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            writer.abort().await;
-            return Err(error);
-        }
+    let written = write_rows(&mut input, &mut writer, &rows_written, &dropped).await;
+    if written.is_err() || dropped.is_cancelled() {
+        writer.abort().await;
+    }
+    written
+}
+
+async fn write_rows(
+    input: &mut SendableRecordBatchStream,
+    writer: &mut PartitionWriter,
+    rows_written: &Count,
+    dropped: &CancellationToken,
+) -> Result<Vec<WrittenFile>> {
+    while let Some(batch) = dropped.run_until_cancelled(input.next()).await.flatten() {
+        let batch = batch?;
+        rows_written.add(batch.num_rows());
+        writer.write(&batch).await?;
+    }
+    if dropped.is_cancelled() {
+        return Ok(vec![]);
     }
     Ok(writer.finish().await?)
 }

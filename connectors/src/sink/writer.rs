@@ -15,7 +15,6 @@ use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
-use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::encoder::Encoder;
@@ -39,7 +38,7 @@ const PART_BYTES: usize = 5 << 20;
 /// Parts of one file in flight.
 const CONCURRENT_PARTS: usize = 2;
 
-/// Writes files of unique names, and takes them all back unless it is finished.
+/// Writes files of unique names, and can take them all back.
 pub(super) struct PartitionWriter {
     spec: SinkSpec,
     location: Location,
@@ -50,7 +49,7 @@ pub(super) struct PartitionWriter {
     attempt: Uuid,
     open: HashMap<PartitionValues, OpenFile>,
     finished: Vec<WrittenFile>,
-    /// Every object that this attempt may have made; emptied when the files are handed over.
+    /// Every object that this attempt may have made.
     created: Vec<Path>,
     /// Counts writes: the files' clock.
     tick: u64,
@@ -105,8 +104,8 @@ impl PartitionWriter {
         self.bound_memory().await
     }
 
-    /// Closes all files and hands them over: from here on they are the caller's.
-    pub(super) async fn finish(mut self) -> Result<Vec<WrittenFile>> {
+    /// Closes all files.
+    pub(super) async fn finish(&mut self) -> Result<Vec<WrittenFile>> {
         if self.spec.single_file && self.open.is_empty() {
             let none = PartitionValues(vec![]);
             let file = self.open_file(&none)?;
@@ -117,19 +116,22 @@ impl PartitionWriter {
         for values in open {
             self.close(&values).await?;
         }
-        self.created.clear();
         Ok(std::mem::take(&mut self.finished))
     }
 
-    /// Takes back everything that was written.
+    /// Takes back everything that was written. What it misses is found by its run (`discard_run`).
     pub(super) async fn abort(mut self) {
-        let (open, created) = self.leftovers();
-        remove(Arc::clone(&self.store), open, created).await;
-    }
-
-    fn leftovers(&mut self) -> (Vec<BufWriter>, Vec<Path>) {
-        let open = self.open.drain().map(|(_, file)| file.upload).collect();
-        (open, std::mem::take(&mut self.created))
+        for (_, mut file) in self.open.drain() {
+            if let Err(error) = file.upload.abort().await {
+                tracing::warn!(%error, "aborting an upload failed");
+            }
+        }
+        for path in &self.created {
+            match self.store.delete(path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => tracing::warn!(%path, %error, "deleting an uncommitted file failed"),
+            }
+        }
     }
 
     /// The rows of each table partition, in the order of their first row.
@@ -256,20 +258,6 @@ impl PartitionWriter {
     }
 }
 
-/// Dropped before it was finished: the query failed elsewhere or was cancelled. Nobody is left to wait
-/// for the removal, so it is detached; what it misses is found by its run (`discard_run`).
-impl Drop for PartitionWriter {
-    fn drop(&mut self) {
-        let (open, created) = self.leftovers();
-        if created.is_empty() {
-            return;
-        }
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(remove(Arc::clone(&self.store), open, created));
-        }
-    }
-}
-
 impl OpenFile {
     async fn upload(&mut self, location: &Location) -> Result<()> {
         let bytes = self.encoder.take();
@@ -278,7 +266,7 @@ impl OpenFile {
             return Ok(());
         }
         let put = self.upload.put(bytes).await;
-        put.map_err(|error| location.join(&self.path).failed("writing", error))
+        put.map_err(|error| location.join(&self.path).not_written(error))
     }
 
     async fn close(mut self, location: &Location, partition_values: PartitionValues) -> Result<WrittenFile> {
@@ -286,8 +274,8 @@ impl OpenFile {
         let num_rows = self.encoder.num_rows();
         let (rest, stats) = self.encoder.finish()?;
         let size_bytes = self.uploaded_bytes + rest.len() as u64;
-        self.upload.put(rest).await.map_err(|error| at.failed("writing", error))?;
-        self.upload.shutdown().await.map_err(|error| at.failed("writing", store_error(error)))?;
+        self.upload.put(rest).await.map_err(|error| at.not_written(error))?;
+        self.upload.shutdown().await.map_err(|error| at.not_written(store_error(error)))?;
         Ok(WrittenFile { path: self.path, partition_values, num_rows, size_bytes, stats })
     }
 }
@@ -295,20 +283,6 @@ impl OpenFile {
 /// What the store said, which the writer wraps for tokio.
 fn store_error(error: io::Error) -> object_store::Error {
     error.downcast().unwrap_or_else(|error| object_store::Error::Generic { store: "upload", source: Box::new(error) })
-}
-
-async fn remove(store: Arc<dyn ObjectStore>, open: Vec<BufWriter>, created: Vec<Path>) {
-    for mut upload in open {
-        if let Err(error) = upload.abort().await {
-            tracing::warn!(%error, "aborting an upload failed");
-        }
-    }
-    for path in created {
-        match store.delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => tracing::warn!(%path, %error, "deleting an uncommitted file failed"),
-        }
-    }
 }
 
 fn file_schema(spec: &SinkSpec, schema: &SchemaRef) -> Result<SchemaRef> {

@@ -178,7 +178,7 @@ impl Location {
     pub async fn write(&self, bytes: impl Into<Bytes>) -> Result<()> {
         let payload = PutPayload::from(bytes.into());
         let written = self.store()?.put(&self.prefix(), payload).await;
-        written.map(drop).map_err(|error| self.failed("writing", error))
+        written.map(drop).map_err(|error| self.not_written(error))
     }
 
     /// Writes the object if there is none yet, as one conditional put; false when there is one.
@@ -190,7 +190,7 @@ impl Location {
         match self.store()?.put_opts(&self.prefix(), payload, PutMode::Create.into()).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
-            Err(error) => Err(self.failed("writing", error)),
+            Err(error) => Err(self.not_written(error)),
         }
     }
 
@@ -260,6 +260,17 @@ impl Location {
     /// The error of doing something (`"reading"`) here.
     pub(crate) fn failed(&self, doing: &str, error: object_store::Error) -> ConnectorError {
         ConnectorError::from_store(format!("{doing} {self}"), error)
+    }
+
+    /// Writes make the directories that they need: on the local disk, what is missing is the right to make them.
+    pub(crate) fn not_written(&self, error: object_store::Error) -> ConnectorError {
+        match self.failed("writing", error) {
+            ConnectorError::NotFound { source, .. } if self.is_local() => ConnectorError::PermissionDenied {
+                message: format!("writing {self}: the path may not be written: its folder cannot be made"),
+                source,
+            },
+            failed => failed,
+        }
     }
 
     fn none_if_missing<T>(&self, error: object_store::Error) -> Result<Option<T>> {

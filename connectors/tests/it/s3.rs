@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tidemill_connectors::ConnectorError;
 use tidemill_connectors::delta::{DeltaOperation, DeltaTable};
 use tidemill_connectors::files::FileTable;
-use tidemill_connectors::log::NumberedLog;
 use tidemill_connectors::sink::{PublishMode, SinkFormat, SinkSpec, publish, staging};
 use tidemill_connectors::stores::{Location, StoreOptions};
 
@@ -62,23 +61,28 @@ async fn sixteen_writers_of_sixteen_partitions_all_land_on_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn each_log_entry_has_one_winner_on_s3() {
+async fn each_of_150_objects_has_one_creator_among_sixteen_on_s3() {
     let server = S3Server::start(&["lake"]).await;
-    let log = NumberedLog::new(Location::parse_with("s3://lake/log", right(&server)).unwrap());
-    let writers = (0..8).map(|writer| {
+    let log = Location::parse_with("s3://lake/log", right(&server)).unwrap();
+    let writers = (0..16).map(|writer| {
         let log = log.clone();
         tokio::spawn(async move {
-            for round in 0..5 {
-                log.append(format!("{writer}-{round}")).await.unwrap();
+            let mut won = Vec::new();
+            for key in 0..150 {
+                if log.join(&format!("{key:03}")).create(writer.to_string()).await.unwrap() {
+                    won.push((key, writer.to_string()));
+                }
             }
+            won
         })
     });
-    futures::future::try_join_all(writers).await.unwrap();
-    let entries = log.read_all().await.unwrap();
-    let mut contents: Vec<_> = entries.iter().map(|entry| entry.bytes.clone()).collect();
-    contents.sort();
-    contents.dedup();
-    assert_eq!((entries.len(), contents.len()), (40, 40));
+    let mut winners: Vec<_> = futures::future::try_join_all(writers).await.unwrap().concat();
+    winners.sort();
+    assert_eq!(winners.len(), 150);
+    for (index, (key, writer)) in winners.iter().enumerate() {
+        assert_eq!(*key, index);
+        assert_eq!(log.join(&format!("{key:03}")).read().await.unwrap(), writer.as_bytes());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

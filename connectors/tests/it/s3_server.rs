@@ -1,9 +1,15 @@
-//! An S3 server in this process, on a free port, over a temporary directory.
+//! An S3 server on a free port: in this process over a temporary directory, or the `moto_server` that
+//! `TIDEMILL_TEST_MOTO` names, which takes any credentials.
 //!
 //! `s3s-fs` makes a conditional put of a check and a write; a lock around requests that carry
 //! `If-None-Match` makes it the one step that real stores make of it.
 
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hyper::header::IF_NONE_MATCH;
 use hyper::service::{Service, service_fn};
@@ -25,13 +31,20 @@ pub(crate) const SECRET_ACCESS_KEY: &str = "tidemill-secret";
 pub(crate) struct S3Server {
     /// Its URL, `http://127.0.0.1:<port>`.
     pub(crate) endpoint: String,
-    task: JoinHandle<()>,
-    _directory: tempfile::TempDir,
+    running: Running,
+}
+
+enum Running {
+    Here { task: JoinHandle<()>, _directory: tempfile::TempDir },
+    Moto(Child),
 }
 
 impl S3Server {
     /// Starts a server that holds these buckets, empty.
     pub(crate) async fn start(buckets: &[&str]) -> Self {
+        if let Some(program) = std::env::var_os("TIDEMILL_TEST_MOTO") {
+            return Self::start_moto(program, buckets);
+        }
         let directory = tempfile::tempdir().unwrap();
         for bucket in buckets {
             std::fs::create_dir(directory.path().join(bucket)).unwrap();
@@ -60,12 +73,48 @@ impl S3Server {
                 });
             }
         });
-        Self { endpoint, task, _directory: directory }
+        Self { endpoint, running: Running::Here { task, _directory: directory } }
     }
+
+    fn start_moto(program: OsString, buckets: &[&str]) -> Self {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(program);
+        command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { endpoint: format!("http://{address}"), running: Running::Moto(child) };
+        for bucket in buckets {
+            make_bucket(address, bucket);
+        }
+        server
+    }
+}
+
+/// Makes a bucket, once the server listens.
+fn make_bucket(address: SocketAddr, bucket: &str) {
+    let began = Instant::now();
+    let mut socket = loop {
+        match TcpStream::connect(address) {
+            Ok(socket) => break socket,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "moto does not listen: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let request =
+        format!("PUT /{bucket} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 impl Drop for S3Server {
     fn drop(&mut self) {
-        self.task.abort();
+        match &mut self.running {
+            Running::Here { task, .. } => task.abort(),
+            Running::Moto(child) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+        }
     }
 }

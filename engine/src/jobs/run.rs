@@ -6,13 +6,14 @@ use std::time::Instant;
 use chrono::Utc;
 use datafusion::logical_expr::LogicalPlan;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::params::{ParamValues, resolve_params};
 use super::record::RunRecord;
 use super::spec::{Job, JobFile};
 use crate::progress::Event;
-use crate::session::Session;
+use crate::session::{Session, Warehouse};
 use crate::{EngineError, Result};
 
 impl Session {
@@ -30,6 +31,7 @@ impl Session {
         let started = Instant::now();
         let mut record = self.new_record(&file.job, &params);
         self.warehouse().put_record(&record).await?;
+        let mut unfinished = Unfinished::new(self.warehouse().clone(), &record);
         self.progress().event(&Event::RunStarted {
             run: record.run.clone(),
             job: record.job.clone(),
@@ -39,6 +41,7 @@ impl Session {
             Job::Train(j) => super::train::train(self, j, &params, &mut record).await,
             Job::Score(j) => super::score::score(self, j, &params, &mut record).await,
         };
+        unfinished.ended();
         record.finished_at = Some(Utc::now().to_rfc3339());
         match &result {
             Ok(()) => record.status = "succeeded".to_owned(),
@@ -112,6 +115,36 @@ impl Session {
         let mut names = self.warehouse().tables().await?;
         names.extend(self.warehouse().views().await?);
         Ok(names)
+    }
+}
+
+/// A run that is dropped before its end is recorded as interrupted, by a task that the runtime has to outlive.
+struct Unfinished {
+    warehouse: Warehouse,
+    record: Option<RunRecord>,
+}
+
+impl Unfinished {
+    fn new(warehouse: Warehouse, record: &RunRecord) -> Self {
+        Self { warehouse, record: Some(record.clone()) }
+    }
+
+    fn ended(&mut self) {
+        self.record = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let (Some(mut record), Ok(runtime)) = (self.record.take(), Handle::try_current()) else { return };
+        let warehouse = self.warehouse.clone();
+        runtime.spawn(async move {
+            record.status = "interrupted".to_owned();
+            record.finished_at = Some(Utc::now().to_rfc3339());
+            if let Err(error) = warehouse.put_record(&record).await {
+                tracing::warn!(run = record.run, %error, "the record of an interrupted run stays as it was");
+            }
+        });
     }
 }
 

@@ -91,7 +91,7 @@ pub struct TrainOutcome {
     pub evaluation: Option<Evaluation>,
     /// The trained model's files, for a fit on all folds.
     pub artifacts: Option<Artifacts>,
-    /// Feature importances, for a fit on all folds.
+    /// Feature importances, largest first, for a fit on all folds.
     pub importances: Vec<(String, f64)>,
     /// The candidate's share of the group's time.
     pub seconds: f64,
@@ -404,9 +404,15 @@ impl<'a> Evaluator<'a> {
             metric,
             evaluation: Some(Evaluation::of(&scores, &self.label, self.task.threshold)?),
             artifacts: Some(model.save()?),
-            importances: model.importances(),
+            importances: largest_first(model.importances()),
         })
     }
+}
+
+/// Of equal ones, the first stays first.
+fn largest_first(mut importances: Vec<(String, f64)>) -> Vec<(String, f64)> {
+    importances.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    importances
 }
 
 fn outcome(

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::ViewTable;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp, dml::InsertOp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tidemill_ml::suggest::did_you_mean;
 
 use super::warehouse::View;
 use super::{Session, WriteMode};
@@ -53,28 +55,64 @@ impl Session {
             let state = self.context().state();
             let dialect = state.config().options().sql_parser.dialect;
             let statement = state.sql_to_statement(sql, &dialect)?;
+            let mut missing = Vec::new();
             for table in state.resolve_table_references(&statement)? {
-                self.bring_table(&table, depth).await?;
+                if table.schema() == Some("information_schema") {
+                    self.bring_all().await?;
+                } else if !self.bring_table(&table, depth).await? {
+                    missing.push(table.table().to_owned());
+                }
             }
-            let plan = self.context().state().statement_to_plan(statement).await?;
+            let plan = match self.context().state().statement_to_plan(statement).await {
+                Ok(plan) => plan,
+                Err(e) => return Err(self.explain_missing(e, &missing).await),
+            };
             self.with_models(plan, Device::Cpu).await
         }
         .boxed()
     }
 
-    /// Makes a table of the warehouse known to the session, as it is now.
-    async fn bring_table(&self, table: &TableReference, depth: usize) -> Result<()> {
-        let (None | Some("public"), name) = (table.schema(), table.table()) else { return Ok(()) };
+    /// Makes a table of the warehouse known to the session, as it is now; false when there is none.
+    async fn bring_table(&self, table: &TableReference, depth: usize) -> Result<bool> {
+        let (None | Some("public"), name) = (table.schema(), table.table()) else { return Ok(true) };
         if self.is_own_table(name)? {
-            return Ok(());
+            return Ok(true);
         }
         if let Some(table) = self.warehouse().open_table(name).await? {
-            return self.register_warehouse(name, Arc::new(table.snapshot(None).await?));
+            self.register_warehouse(name, Arc::new(table.snapshot(None).await?))?;
+            return Ok(true);
         }
         match self.warehouse().view(name).await? {
-            Some(view) => self.bring_view(name, view, depth).await,
-            None => Ok(()),
+            Some(view) => self.bring_view(name, view, depth).await.map(|()| true),
+            None => Ok(false),
         }
+    }
+
+    /// Makes every table and view of the warehouse known; a view that no longer plans is left out.
+    async fn bring_all(&self) -> Result<()> {
+        for name in self.tables().await? {
+            if let Err(error) = self.bring_table(&TableReference::bare(name.as_str()), 0).await {
+                tracing::warn!(name, %error, "left out");
+            }
+        }
+        Ok(())
+    }
+
+    /// A planning error, told by the name that is nearest where it is about a table that is not there.
+    async fn explain_missing(&self, e: DataFusionError, missing: &[String]) -> EngineError {
+        let message = e.find_root().to_string();
+        let about = |name: &&String| message.contains(&format!(".{name}' not found"));
+        let Some(name) = missing.iter().find(about) else { return e.into() };
+        let mut known = self.tables().await.unwrap_or_default();
+        known.extend(
+            self.context()
+                .catalog("datafusion")
+                .and_then(|c| c.schema("public"))
+                .map(|s| s.table_names())
+                .unwrap_or_default(),
+        );
+        let hint = did_you_mean(name, known.iter().map(String::as_str));
+        EngineError::NotFound(format!("table {name:?} does not exist{hint}; all that do: show tables"))
     }
 
     async fn bring_view(&self, name: &str, view: View, depth: usize) -> Result<()> {

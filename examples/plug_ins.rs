@@ -1,7 +1,7 @@
-//! A user's own function and estimator, in process and on executors of one's own build.
+//! A user's own function, stage and estimator, in process and on executors of one's own build.
 //!
 //! ```text
-//! cargo run --example own_estimator -- ./own-warehouse
+//! cargo run --example plug_ins -- ./own-warehouse
 //! ```
 //!
 //! The program is its own cluster: it starts itself again as scheduler and executor with the same plug-ins.
@@ -14,11 +14,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
-use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
-use serde_json::json;
+use datafusion::common::ScalarValue;
+use datafusion::functions_aggregate::expr_fn::max;
+use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
+use datafusion::prelude::{cast, ident};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tidemill::estimator::{Artifacts, EstimatorRegistry, FitContext, ParamGrid, Params};
-use tidemill::matrix::{Feature, Features, Matrix};
+use tidemill::matrix::{Feature, FeatureKind, Features, Matrix};
 use tidemill::prelude::*;
+use tidemill::stage::{FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams, StageRegistry};
 use tidemill::{MlError, executor, runtime_hooks, scheduler};
 
 /// Predicts the share of positives that it saw: what any model has to beat.
@@ -64,6 +69,86 @@ impl Model for Constant {
     }
 }
 
+/// Divides a column by the largest value that it has in training.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct MaxScaler {
+    columns: Vec<String>,
+    /// Known once it is fitted.
+    max: Option<f64>,
+}
+
+impl MaxScaler {
+    fn parse(params: &Value) -> Result<Arc<dyn Stage>, MlError> {
+        Ok(Arc::new(Self { columns: StageParams::new(params, &["inputs"])?.inputs()?, max: None }))
+    }
+
+    fn load(saved: &Value) -> Result<Arc<dyn FittedStage>, MlError> {
+        let fitted: Self = serde_json::from_value(saved.clone())
+            .map_err(|e| MlError::Corrupt { what: "max_scaler".to_owned(), why: e.to_string() })?;
+        Ok(Arc::new(fitted))
+    }
+
+    fn number(&self) -> Expr {
+        cast(ident(self.columns[0].as_str()), DataType::Float64)
+    }
+}
+
+impl Stage for MaxScaler {
+    fn name(&self) -> &str {
+        "max_scaler"
+    }
+
+    fn inputs(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn outputs(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>, MlError> {
+        let [column] = self.columns.as_slice() else {
+            return Err(MlError::Invalid(format!("expected one input, got {:?}", self.columns)));
+        };
+        scope.number(column)?;
+        Ok(vec![StageColumn::number(column)])
+    }
+
+    fn aggregates(&self, _: &Scope) -> Result<Vec<Expr>, MlError> {
+        Ok(vec![max(self.number())])
+    }
+
+    fn fit(&self, _: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>, MlError> {
+        match values {
+            [ScalarValue::Float64(Some(max))] if *max > 0.0 => Ok(Arc::new(Self { max: Some(*max), ..self.clone() })),
+            other => Err(MlError::Invalid(format!("expected a largest value above 0, got {other:?}"))),
+        }
+    }
+}
+
+impl FittedStage for MaxScaler {
+    fn name(&self) -> &str {
+        "max_scaler"
+    }
+
+    fn inputs(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn outputs(&self) -> Result<Vec<FittedOutput>, MlError> {
+        let expr = self.number() / lit(self.max.unwrap_or(1.0));
+        Ok(vec![FittedOutput { column: self.columns[0].clone(), expr, kind: FeatureKind::Number }])
+    }
+
+    fn save(&self) -> Result<Value, MlError> {
+        serde_json::to_value(self).map_err(|e| MlError::Internal(e.to_string()))
+    }
+
+    fn describe(&self) -> String {
+        format!("{} / {:?}", self.columns[0], self.max)
+    }
+}
+
 /// The plug-ins that every process is built with.
 fn plugins() -> Plugins {
     let minutes = create_udf(
@@ -80,7 +165,9 @@ fn plugins() -> Plugins {
     );
     let mut estimators = EstimatorRegistry::default();
     estimators.register(Arc::new(BaseRate));
-    Plugins { estimators, scalar_functions: vec![Arc::new(minutes)], ..Plugins::default() }
+    let mut stages = StageRegistry::default();
+    stages.register("max_scaler", MaxScaler::parse, MaxScaler::load);
+    Plugins { estimators, stages, scalar_functions: vec![Arc::new(minutes)], ..Plugins::default() }
 }
 
 #[tokio::main]
@@ -120,7 +207,7 @@ fn start(args: &[&str]) -> Result<(Child, String), Box<dyn std::error::Error>> {
     Ok((child, line.trim().to_owned()))
 }
 
-/// Trains the estimator on rows that the function made, wherever the session runs them.
+/// Trains the estimator on rows that the function and the stage made, wherever the session runs them.
 async fn train(warehouse: &str, cluster: Option<String>) -> Result<(), Box<dyn std::error::Error>> {
     let options = SessionOptions { warehouse: warehouse.to_owned(), cluster, plugins: plugins(), ..Default::default() };
     let session = Session::open(options).await?;
@@ -134,7 +221,7 @@ async fn train(warehouse: &str, cluster: Option<String>) -> Result<(), Box<dyn s
         .await?;
     let plugins = session.plugins();
     let search = GridSearch {
-        pipeline: Pipeline::from_value(&json!([{"standard_scaler": {"inputs": ["minutes"]}}]), &plugins.stages)?,
+        pipeline: Pipeline::from_value(&json!([{"max_scaler": {"inputs": ["minutes"]}}]), &plugins.stages)?,
         candidates: ParamGrid::from_json(&json!({"base_rate": {}, "logistic_regression": {}}))?
             .candidates(|name| plugins.estimators.get(name))?,
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
@@ -151,5 +238,6 @@ async fn train(warehouse: &str, cluster: Option<String>) -> Result<(), Box<dyn s
         println!("{}: {} {:?} on {:?}", session.mode(), candidate.estimator, candidate.mean, candidate.executors);
     }
     assert_eq!(found.candidates[0].mean, Some(0.5), "a constant ranks nothing");
+    assert!(found.candidates[1].mean > Some(0.6), "flights late in the day are late");
     Ok(())
 }
