@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest build side, in bytes and rows, that a join collects and hashes whole.
 const BROADCAST_BYTES: u64 = 64 << 20;
 const BROADCAST_ROWS: u64 = 2_000_000;
+/// The same in rows on a cluster, where each task of the join fetches and hashes it again.
+const CLUSTER_BROADCAST_ROWS: u64 = 400_000;
 
 /// How many partitions a shuffle on a cluster has when a session does not say: a job's fixed cost grows with them.
 /// Larger clusters want more: `set datafusion.execution.target_partitions = 64`.
@@ -70,6 +72,7 @@ pub(super) fn local_config(plugins: &Plugins) -> SessionConfig {
 /// The configuration of a cluster's processes.
 fn ballista_config(services: Arc<Services>) -> SessionConfig {
     shared(SessionConfig::new_with_ballista(), services)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", CLUSTER_BROADCAST_ROWS)
         .with_target_partitions(CLUSTER_PARTITIONS)
         .with_ballista_adaptive_query_planner(false)
         .with_ballista_logical_extension_codec(Arc::new(TidemillLogicalCodec::default()))
@@ -127,11 +130,13 @@ pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
         let services = Arc::clone(&services);
         move || ballista_config(Arc::clone(&services))
     };
-    let functions = BallistaFunctionRegistry::from(&session_state(config(), plugins)?);
-    let plugins = plugins.clone();
+    let state = session_state(config(), plugins)?;
+    let functions = BallistaFunctionRegistry::from(&state);
+    let rules = ballista_core::optimizer::ballista_default_optimizer_rules();
+    let template = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
     Ok(RuntimeHooks {
         config: Arc::new(config),
-        session_state: Arc::new(move |config| scheduler_state(config, &plugins)),
+        session_state: Arc::new(move |config| scheduler_state(config, &template)),
         runtime_env: Arc::new(|config: &SessionConfig| -> datafusion::error::Result<Arc<RuntimeEnv>> {
             runtime_env(StoreOptions::of(config), None)
         }),
@@ -141,11 +146,11 @@ pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
     })
 }
 
-/// The scheduler's planning state: ours with Ballista's optimizer rules.
-fn scheduler_state(config: SessionConfig, plugins: &Plugins) -> datafusion::error::Result<SessionState> {
-    let rules = ballista_core::optimizer::ballista_default_optimizer_rules();
-    let state = session_state(config, plugins)?;
-    Ok(SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build())
+/// The planning state of one query on the scheduler: functions and rules of the template, the query's own settings.
+fn scheduler_state(config: SessionConfig, template: &SessionState) -> datafusion::error::Result<SessionState> {
+    let runtime = runtime_env(StoreOptions::of(&config), None)?;
+    let builder = SessionStateBuilder::new_from_existing(template.clone());
+    Ok(builder.with_config(config).with_runtime_env(runtime).build())
 }
 
 /// Tells a scheduler that is not there, or refuses the token, before any plan is made.
