@@ -35,7 +35,7 @@ DROPPED = "multilayer_perceptron"
 PEER_TREES = {
     "      max_iter: [50, 100]\n": "      max_iter: [20, 50]\n",
     "      step_size: [0.05, 0.1]\n": "      step_size: [0.1, 0.2]\n",
-    "      min_instances_per_node: 100\n": "",
+    "      min_instances_per_node: 100\n": "      max_bins: 32\n      min_instances_per_node: 1\n",
     "      subsampling_rate: 0.8\n": "",
     "      feature_subset: 0.6\n": "",
 }

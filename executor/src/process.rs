@@ -14,7 +14,8 @@ use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpcServer;
 use ballista_executor::execution_engine::DefaultExecutionEngine;
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::runtime_cache::DefaultSessionRuntimeCache;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use tidemill_engine::cluster::{MAX_MESSAGE_BYTES, RuntimeHooks, TokenGuard, check_bind, executor_id, machine_name};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -251,10 +252,14 @@ fn config(options: &ExecutorOptions, hooks: &RuntimeHooks) -> ConfigProducer {
 fn runtimes(options: &ExecutorOptions, hooks: &RuntimeHooks, work_dir: &WorkDir) -> Result<DefaultSessionRuntimeCache> {
     let budget = memory::budget_bytes(options.memory_bytes);
     let policy = memory::pool_policy(budget, options.vcores())?;
-    let (base, spill) = (Arc::clone(&hooks.runtime_env), work_dir.spill());
+    let base = Arc::clone(&hooks.runtime_env);
+    let spilling = DiskManagerMode::Directories(vec![work_dir.spill()]);
+    let disk_manager = DiskManagerBuilder::default().with_mode(spilling).build();
+    let unusable = |error| ExecutorError::WorkDir { path: work_dir.spill(), source: std::io::Error::other(error) };
+    let disk_manager = Arc::new(disk_manager.map_err(unusable)?);
     let producer = Arc::new(move |config: &_| {
-        let base = base(config)?;
-        RuntimeEnvBuilder::from_runtime_env(&base).with_temp_file_path(spill.clone()).build_arc()
+        let base = RuntimeEnv::clone(&*base(config)?);
+        Ok(Arc::new(RuntimeEnv { disk_manager: Arc::clone(&disk_manager), ..base }))
     });
     Ok(DefaultSessionRuntimeCache::new(producer, policy, KEPT_SESSIONS))
 }

@@ -16,6 +16,8 @@ fn an_interrupted_run_leaves_nothing_and_can_be_run_again() {
     run.signal("INT");
     assert_eq!(run.ended(), Some(130));
     assert!(work.files("models").is_empty() && work.files("tables").is_empty());
+    let left: Vec<_> = work.files("runs").into_iter().filter(|f| !f.ends_with("run.json")).collect();
+    assert!(left.is_empty(), "{left:?}");
     let runs = work.succeed(&["runs", "list", "--json"]).objects();
     assert_eq!(runs[0]["status"], "interrupted", "{runs:?}");
 

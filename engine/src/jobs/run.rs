@@ -118,7 +118,8 @@ impl Session {
     }
 }
 
-/// A run that is dropped before its end is recorded as interrupted, by a task that the runtime has to outlive.
+/// A run that is dropped before its end is recorded as interrupted and its scratch files deleted, by a task that the
+/// runtime has to outlive.
 struct Unfinished {
     warehouse: Warehouse,
     record: Option<RunRecord>,
@@ -144,6 +145,7 @@ impl Drop for Unfinished {
             if let Err(error) = warehouse.put_record(&record).await {
                 tracing::warn!(run = record.run, %error, "the record of an interrupted run stays as it was");
             }
+            warehouse.delete_scratch(&record.run).await;
         });
     }
 }

@@ -49,11 +49,9 @@ pub(super) async fn train(
     record.inputs = session.register_inputs(&job.tables).await?;
     record.steps.push(step.finish(input_summary(&record.inputs)));
 
-    let scratch = session.warehouse().run(&record.run).join("scratch");
+    let scratch = session.warehouse().scratch(&record.run);
     let result = run(session, job, params, record, &search, &scratch).await;
-    if let Err(e) = delete_all(&scratch).await {
-        tracing::warn!(error = %e, "scratch files of the run stay behind at {scratch}");
-    }
+    session.warehouse().delete_scratch(&record.run).await;
     result
 }
 
@@ -357,11 +355,4 @@ async fn metric_of(session: &Session, rows: DataFrame, model: &str, label: &str,
     }
     let metric: Metric = metric.parse()?;
     Ok(metric.compute(&scores, &labels)?)
-}
-
-async fn delete_all(location: &Location) -> Result<()> {
-    for file in location.list().await? {
-        location.at(&file.location).delete().await?;
-    }
-    Ok(())
 }

@@ -1,6 +1,8 @@
 //! One configuration for every process: client, scheduler and executors plan and run with the same.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ballista_core::extension::SessionConfigExt;
@@ -9,6 +11,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use serde::Deserialize;
 use tidemill_connectors::stores::{Location, StoreOptions, runtime_env};
 use tidemill_ml::estimator::{self, EstimatorRegistry};
 use tidemill_ml::registry::Registry;
@@ -31,9 +34,12 @@ const BROADCAST_ROWS: u64 = 2_000_000;
 /// The same in rows on a cluster, where each task of the join fetches and hashes it again.
 const CLUSTER_BROADCAST_ROWS: u64 = 400_000;
 
-/// How many partitions a shuffle on a cluster has when a session does not say: a job's fixed cost grows with them.
-/// Larger clusters want more: `set datafusion.execution.target_partitions = 64`.
-const CLUSTER_PARTITIONS: usize = 4;
+/// The fewest and the most partitions that a shuffle on a cluster has when a session does not say. Between them it is
+/// one for each vcore: a job's fixed cost grows with them.
+const CLUSTER_PARTITIONS: RangeInclusive<usize> = 2..=1024;
+
+/// Runtimes that a process keeps: few clusters know more than one or two sets of options.
+const MAX_RUNTIMES: usize = 64;
 
 /// A user's own functions, stages and estimators, known to every process that is built with them.
 #[derive(Debug, Clone, Default)]
@@ -73,15 +79,16 @@ pub(super) fn local_config(plugins: &Plugins) -> SessionConfig {
 fn ballista_config(services: Arc<Services>) -> SessionConfig {
     shared(SessionConfig::new_with_ballista(), services)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", CLUSTER_BROADCAST_ROWS)
-        .with_target_partitions(CLUSTER_PARTITIONS)
+        .with_target_partitions(*CLUSTER_PARTITIONS.start())
         .with_ballista_adaptive_query_planner(false)
         .with_ballista_logical_extension_codec(Arc::new(TidemillLogicalCodec::default()))
         .with_ballista_physical_extension_codec(Arc::new(TidemillPhysicalCodec::default()))
 }
 
-/// The configuration of a client's session on a cluster.
-pub(super) fn cluster_config(plugins: &Plugins, token: Option<&Token>) -> SessionConfig {
-    let config = ballista_config(Arc::new(Services::new(plugins.clone(), "client")));
+/// The configuration of a client's session on a cluster that has so many vcores.
+pub(super) fn cluster_config(plugins: &Plugins, token: Option<&Token>, vcores: usize) -> SessionConfig {
+    let partitions = vcores.clamp(*CLUSTER_PARTITIONS.start(), *CLUSTER_PARTITIONS.end());
+    let config = ballista_config(Arc::new(Services::new(plugins.clone(), "client"))).with_target_partitions(partitions);
     match token {
         Some(token) => token.apply(config),
         None => config,
@@ -134,33 +141,53 @@ pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
     let functions = BallistaFunctionRegistry::from(&state);
     let rules = ballista_core::optimizer::ballista_default_optimizer_rules();
     let template = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
+    let planning = Arc::new(Runtimes::default());
+    let running = Arc::clone(&planning);
     Ok(RuntimeHooks {
         config: Arc::new(config),
-        session_state: Arc::new(move |config| scheduler_state(config, &template)),
-        runtime_env: Arc::new(|config: &SessionConfig| -> datafusion::error::Result<Arc<RuntimeEnv>> {
-            runtime_env(StoreOptions::of(config), None)
+        session_state: Arc::new(move |config| {
+            let runtime = planning.get(&config)?;
+            let builder = SessionStateBuilder::new_from_existing(template.clone());
+            Ok(builder.with_config(config).with_runtime_env(runtime).build())
         }),
+        runtime_env: Arc::new(move |config: &SessionConfig| running.get(config)),
         physical_codec: Arc::new(TidemillPhysicalCodec::default()),
         logical_codec: Arc::new(TidemillLogicalCodec::default()),
         functions: Arc::new(functions),
     })
 }
 
-/// The planning state of one query on the scheduler: functions and rules of the template, the query's own settings.
-fn scheduler_state(config: SessionConfig, template: &SessionState) -> datafusion::error::Result<SessionState> {
-    let runtime = runtime_env(StoreOptions::of(&config), None)?;
-    let builder = SessionStateBuilder::new_from_existing(template.clone());
-    Ok(builder.with_config(config).with_runtime_env(runtime).build())
+/// The runtimes of a process by the stores' options: queries of equal options share what is known of files.
+#[derive(Default)]
+struct Runtimes(Mutex<HashMap<StoreOptions, Arc<RuntimeEnv>>>);
+
+impl Runtimes {
+    fn get(&self, config: &SessionConfig) -> datafusion::error::Result<Arc<RuntimeEnv>> {
+        let options = StoreOptions::of(config);
+        let mut known = self.0.lock().map_err(|_| EngineError::Internal("a lock is poisoned".to_owned()))?;
+        if let Some(runtime) = known.get(&options) {
+            return Ok(Arc::clone(runtime));
+        }
+        if known.len() >= MAX_RUNTIMES {
+            known.clear();
+        }
+        let runtime = runtime_env(options.clone(), None)?;
+        known.insert(options, Arc::clone(&runtime));
+        Ok(runtime)
+    }
 }
 
-/// Tells a scheduler that is not there, or refuses the token, before any plan is made.
-pub(super) async fn check_scheduler(url: &str, address: &str, token: Option<&Token>) -> Result<()> {
+/// How many vcores the executors have that a scheduler knows now.
+///
+/// # Errors
+/// A scheduler that is not there or refuses the token: told before any plan is made.
+pub(super) async fn cluster_vcores(url: &str, address: &str, token: Option<&Token>) -> Result<usize> {
     let client = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CONNECT_TIMEOUT)
         .build()
         .map_err(|e| EngineError::Internal(format!("http client: {e}")))?;
-    let mut request = client.get(format!("{url}/api/state"));
+    let mut request = client.get(format!("{url}/api/executors"));
     if let Some(token) = token {
         request = request.header("authorization", token.bearer());
     }
@@ -173,8 +200,29 @@ pub(super) async fn check_scheduler(url: &str, address: &str, token: Option<&Tok
             message: format!("the scheduler at {address} refuses the token; pass the cluster's own with --token-file"),
             retryable: false,
         }),
-        _ => Ok(()),
+        200 => {
+            let executors: Vec<Executor> = response.json().await.map_err(|e| EngineError::Environment {
+                message: format!("{address} does not answer as a scheduler of this version: {}", innermost(&e)),
+                retryable: false,
+            })?;
+            Ok(executors.iter().map(|e| e.specification.vcores).sum())
+        }
+        status => Err(EngineError::Environment {
+            message: format!("{address} does not answer as a scheduler does: HTTP status {status}"),
+            retryable: false,
+        }),
     }
+}
+
+/// What is read of an executor in the scheduler's list.
+#[derive(Deserialize)]
+struct Executor {
+    specification: Specification,
+}
+
+#[derive(Deserialize)]
+struct Specification {
+    vcores: usize,
 }
 
 fn innermost(e: &dyn std::error::Error) -> String {

@@ -220,8 +220,9 @@ impl Session {
 
 async fn cluster_context(address: &str, options: &SessionOptions) -> Result<SessionContext> {
     let url = format!("http://{address}");
-    config::check_scheduler(&url, address, options.token.as_ref()).await?;
-    let config = config::cluster_config(&options.plugins, options.token.as_ref());
+    let token = options.token.as_ref();
+    let vcores = config::cluster_vcores(&url, address, token).await?;
+    let config = config::cluster_config(&options.plugins, token, vcores);
     let state = config::session_state(config, &options.plugins)?.upgrade_for_ballista(url)?;
     let ctx = SessionContext::new_with_state(state);
     config::register_functions(&ctx, &options.plugins);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tidemill_connectors::ConnectorError;
 use tidemill_connectors::delta::DeltaTable;
 use tidemill_connectors::stores::Location;
 
@@ -46,6 +47,25 @@ impl Warehouse {
     /// Where a run's own files lie.
     pub fn run(&self, run: &str) -> Location {
         self.root.join("runs").join(run)
+    }
+
+    /// Where a run keeps what it needs no longer than it lasts.
+    pub fn scratch(&self, run: &str) -> Location {
+        self.run(run).join("scratch")
+    }
+
+    /// Deletes what a run kept there. What cannot be deleted stays behind with a warning: the run's result holds.
+    pub async fn delete_scratch(&self, run: &str) {
+        let scratch = self.scratch(run);
+        let deleted = async {
+            for file in scratch.list().await? {
+                scratch.at(&file.location).delete().await?;
+            }
+            Ok::<_, ConnectorError>(())
+        };
+        if let Err(error) = deleted.await {
+            tracing::warn!(%error, "scratch files of a run stay behind at {scratch}");
+        }
     }
 
     /// Where a table lies.
