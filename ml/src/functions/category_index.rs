@@ -14,7 +14,11 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 
+use super::support;
+
 const NAME: &str = "tidemill_category_index";
+/// The stage that it belongs to, for messages.
+const STAGE: &str = "string_indexer";
 
 /// Rows times labels up to which comparing is cheaper than building a hash table.
 const MAX_LINEAR_WORK: usize = 256;
@@ -53,9 +57,8 @@ impl Invalid {
 
 /// A call of the function.
 pub fn category_index(value: Expr, labels: &[String], invalid: Invalid, column: &str) -> Expr {
-    let labels: Vec<ScalarValue> = labels.iter().map(|l| ScalarValue::Utf8(Some(l.clone()))).collect();
-    let labels = ScalarValue::List(ScalarValue::new_list_nullable(&labels, &DataType::Utf8));
-    udf().call(vec![value, lit(labels), lit(invalid.as_str()), lit(column)])
+    let labels = support::text_list(labels.iter().cloned());
+    udf().call(vec![value, labels, lit(invalid.as_str()), lit(column)])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -92,48 +95,57 @@ impl ScalarUDFImpl for CategoryIndex {
         };
         match value {
             ColumnarValue::Scalar(value) => {
-                let indices = indices(&value.to_array()?, labels.as_string(), invalid, &column)?;
+                let indices = indices(&value.to_array()?, labels.as_string(), invalid, STAGE, &column)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&indices, 0)?))
             }
             ColumnarValue::Array(values) => {
-                Ok(ColumnarValue::Array(Arc::new(indices(values, labels.as_string(), invalid, &column)?)))
+                Ok(ColumnarValue::Array(Arc::new(indices(values, labels.as_string(), invalid, STAGE, &column)?)))
             }
         }
     }
 }
 
-fn indices(values: &ArrayRef, labels: &StringArray, invalid: Invalid, column: &str) -> Result<Float64Array> {
+/// The index of each text among the labels; `stage` and `column` are for messages.
+pub(super) fn indices(
+    values: &ArrayRef,
+    labels: &StringArray,
+    invalid: Invalid,
+    stage: &str,
+    column: &str,
+) -> Result<Float64Array> {
     let values = cast(values, &DataType::Utf8)?;
     let values: &StringArray = values.as_string();
     if values.len().saturating_mul(labels.len()) <= MAX_LINEAR_WORK {
-        return look_up(values, labels.len(), invalid, column, |value| labels.iter().position(|l| l == Some(value)));
+        let find = |value: &str| labels.iter().position(|l| l == Some(value));
+        return look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, stage, column));
     }
     let table: HashMap<&str, usize> = labels.iter().enumerate().filter_map(|(i, l)| Some((l?, i))).collect();
-    look_up(values, labels.len(), invalid, column, |value| table.get(value).copied())
+    let find = |value: &str| table.get(value).copied();
+    look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, stage, column))
 }
 
-fn look_up(
-    values: &StringArray,
+/// The indices, or the first value that has none and is an error.
+fn look_up<'a>(
+    values: &'a StringArray,
     n_labels: usize,
     invalid: Invalid,
-    column: &str,
     find: impl Fn(&str) -> Option<usize>,
-) -> Result<Float64Array> {
-    let index = |value: Option<&str>| match (value.and_then(&find), invalid) {
+) -> Result<Float64Array, Option<&'a str>> {
+    let index = |value: Option<&'a str>| match (value.and_then(&find), invalid) {
         (Some(index), _) => Ok(Some(index as f64)),
         (None, Invalid::Keep) => Ok(Some(n_labels as f64)),
         (None, Invalid::Skip) => Ok(None),
-        (None, Invalid::Error) => unseen(value, column),
+        (None, Invalid::Error) => Err(value),
     };
     values.iter().map(index).collect()
 }
 
-fn unseen<T>(value: Option<&str>, column: &str) -> Result<T> {
+fn unseen<T>(value: Option<&str>, stage: &str, column: &str) -> Result<T> {
     match value {
         Some(value) => exec_err!(
-            "stage string_indexer: column {column:?} has the value {value:?}, unseen when it was fitted; use \
+            "stage {stage}: column {column:?} has the value {value:?}, unseen when it was fitted; use \
              handle_invalid = keep or skip"
         ),
-        None => exec_err!("stage string_indexer: column {column:?} has a null; use handle_invalid = keep or skip"),
+        None => exec_err!("stage {stage}: column {column:?} has a null; use handle_invalid = keep or skip"),
     }
 }

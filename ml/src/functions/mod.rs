@@ -8,8 +8,12 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+pub mod bucket_index;
 pub mod category_counts;
 pub mod category_index;
+pub mod category_label;
+pub mod category_means;
+pub mod category_value;
 pub mod exact;
 pub mod exact_mean;
 pub mod exact_mode;
@@ -17,12 +21,24 @@ pub mod exact_moments;
 pub mod exact_quantile;
 pub mod exact_sum;
 mod key_counts;
+pub mod n_grams;
+pub mod regex_tokens;
+pub mod remove_words;
 pub mod require_number;
-mod support;
+pub(crate) mod support;
 
 /// The scalar functions to register wherever plans are planned or run.
 pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
-    let mut functions = vec![category_index::udf(), require_number::udf()];
+    let mut functions = vec![
+        bucket_index::udf(),
+        category_index::udf(),
+        category_label::udf(),
+        category_value::udf(),
+        n_grams::udf(),
+        regex_tokens::udf(),
+        remove_words::udf(),
+        require_number::udf(),
+    ];
     functions.extend(crate::estimator::scalar_udfs());
     functions
 }
@@ -43,6 +59,7 @@ fn fitting_udfs() -> Vec<Arc<AggregateUDF>> {
         exact_quantile::udaf(),
         exact_mode::udaf(),
         category_counts::udaf(),
+        category_means::udaf(),
     ]
 }
 

@@ -1,13 +1,14 @@
-//! What the functions share: argument checks and reading of partial states.
+//! What the functions share: argument checks, literals and reading of partial states.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
-use datafusion::logical_expr::{Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, Expr, Signature, Volatility, lit};
 use datafusion::physical_expr::expressions::Literal;
 
 /// The signature of a function that checks and coerces its own arguments.
@@ -90,4 +91,60 @@ pub(super) fn literal_argument(args: &AccumulatorArgs<'_>, index: usize) -> Opti
 /// The error of a partial state that this version did not write.
 pub(super) fn damaged<T>(function: &str) -> Result<T> {
     exec_err!("{function}: a partial state is damaged or was written by another version")
+}
+
+/// The field of the tokens in a list.
+pub(super) fn token_field() -> FieldRef {
+    Arc::new(Field::new_list_field(DataType::Utf8, true))
+}
+
+/// The type of a list of tokens.
+pub(crate) fn tokens_type() -> DataType {
+    DataType::List(token_field())
+}
+
+/// A literal list of text.
+pub(super) fn text_list(texts: impl Iterator<Item = String>) -> Expr {
+    let texts: Vec<ScalarValue> = texts.map(ScalarValue::from).collect();
+    lit(ScalarValue::List(ScalarValue::new_list_nullable(&texts, &DataType::Utf8)))
+}
+
+/// The text that an argument of a scalar function is literally.
+pub(super) fn text_literal(arg: &ColumnarValue) -> Option<&str> {
+    match arg {
+        ColumnarValue::Scalar(scalar) => scalar.try_as_str().flatten(),
+        ColumnarValue::Array(_) => None,
+    }
+}
+
+/// The flag that an argument of a scalar function is literally.
+pub(super) fn flag_literal(arg: &ColumnarValue) -> Option<bool> {
+    match arg {
+        ColumnarValue::Scalar(ScalarValue::Boolean(flag)) => *flag,
+        _ => None,
+    }
+}
+
+/// The number from 0 that an argument of a scalar function is literally.
+pub(super) fn count_literal(arg: &ColumnarValue) -> Option<usize> {
+    match arg {
+        ColumnarValue::Scalar(ScalarValue::Int64(count)) => usize::try_from((*count)?).ok(),
+        _ => None,
+    }
+}
+
+/// An argument of a scalar function as an array of a type; a null in it fails, naming stage and column.
+pub(super) fn present(
+    value: &ColumnarValue,
+    n_rows: usize,
+    data_type: &DataType,
+    stage: &ColumnarValue,
+    column: &ColumnarValue,
+) -> Result<ArrayRef> {
+    let array = cast(&value.to_array(n_rows)?, data_type)?;
+    if array.null_count() == 0 {
+        return Ok(array);
+    }
+    let (stage, column) = (text_literal(stage).unwrap_or_default(), text_literal(column).unwrap_or_default());
+    exec_err!("stage {stage}: column {column:?} has a null; fill it in with coalesce in SQL, or leave such rows out")
 }

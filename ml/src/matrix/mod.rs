@@ -26,6 +26,8 @@ pub struct Feature {
 pub enum FeatureKind {
     /// A number, `Float64`.
     Number,
+    /// Text or a list, for later stages and for tables; no model reads it.
+    Other,
     /// A category, `Float64` or integer index in `0..labels.len()`.
     Category {
         /// The labels by index; with `handle_invalid = keep` the last one is `__unknown`.
@@ -40,7 +42,7 @@ impl Feature {
     /// The names of the columns that the feature has in the one-hot view: `temp`, or `carrier=UA` for each indicator.
     pub fn expanded_names(&self) -> Vec<String> {
         match &self.kind {
-            FeatureKind::Number => vec![self.name.clone()],
+            FeatureKind::Number | FeatureKind::Other => vec![self.name.clone()],
             FeatureKind::Category { labels, indicators } => {
                 labels.iter().take(*indicators).map(|l| format!("{}={l}", self.name)).collect()
             }

@@ -22,10 +22,17 @@ fn column(feature: &Feature, batch: &RecordBatch) -> Result<FeatureValues> {
             batch.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
         ))
     })?;
+    if feature.kind == FeatureKind::Other {
+        return Err(MlError::Invalid(format!(
+            "feature {:?} is {}; models read numbers and categories: leave it out with a vector_assembler",
+            feature.name,
+            array.data_type()
+        )));
+    }
     let array = cast(array, &DataType::Float64)?;
     let numbers = array.as_primitive::<Float64Type>();
     Ok(match &feature.kind {
-        FeatureKind::Number => FeatureValues::Number(numbers_of(numbers)),
+        FeatureKind::Number | FeatureKind::Other => FeatureValues::Number(numbers_of(numbers)),
         FeatureKind::Category { .. } => FeatureValues::Category(indices_of(numbers)),
     })
 }

@@ -7,10 +7,11 @@ use arrow::datatypes::DataType;
 
 use crate::{MlError, Result};
 
-/// The type that stands for a column's type in models: how text and dictionaries are laid out does not matter.
-pub(super) fn normalised(data_type: &DataType) -> DataType {
+/// The type that stands for a column's type in models: how text, dictionaries and lists are laid out does not matter.
+pub(crate) fn normalised(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, values) => normalised(values),
+        DataType::List(item) => DataType::new_list(normalised(item.data_type()), true),
         text if text.is_string() => DataType::Utf8,
         other => other.clone(),
     }

@@ -71,7 +71,7 @@ impl<'a> Fitting<'a> {
             .iter()
             .enumerate()
             .filter_map(|(i, subset)| subset.filter.clone().map(|filter| filter.alias(membership_name(i))));
-        let raw = names.iter().map(|name| ident(name).alias(name));
+        let raw = plan::all_inputs(stages).into_iter().map(|name| ident(&name).alias(name));
         let selected: Vec<Expr> = raw.chain(memberships).collect();
         Ok(Self {
             stages,

@@ -25,6 +25,7 @@ mod model;
 mod plan;
 
 pub use compiled::{AppliedRows, CompiledPipeline};
+pub(crate) use conversion::normalised;
 pub use model::{InputColumn, PipelineModel};
 
 /// Stages in order, not fitted yet.

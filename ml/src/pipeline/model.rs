@@ -231,6 +231,7 @@ fn unknown_column(name: &str) -> MlError {
 fn describe(kind: &FeatureKind) -> String {
     match kind {
         FeatureKind::Number => "number".to_owned(),
+        FeatureKind::Other => "for tables, not for models".to_owned(),
         FeatureKind::Category { labels, indicators } => {
             format!("category of {} labels, {indicators} indicators", labels.len())
         }

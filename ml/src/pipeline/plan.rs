@@ -34,25 +34,35 @@ pub(super) fn check(stages: &[Arc<dyn Stage>], input: &Schema) -> Result<()> {
 
 /// The levels of declared stages.
 pub(super) fn stage_levels(stages: &[Arc<dyn Stage>]) -> Vec<Vec<usize>> {
-    let access = |stage: &'_ Arc<dyn Stage>| (stage.outputs().to_vec(), stage.drops_rows());
+    let reads: Vec<Vec<String>> = stages.iter().map(|stage| [stage.inputs(), stage.fit_inputs()].concat()).collect();
     let accesses: Vec<Access<'_>> = stages
         .iter()
-        .map(|stage| {
-            let (outputs, drops_rows) = access(stage);
-            Access { inputs: stage.inputs(), outputs, drops_rows }
-        })
+        .zip(&reads)
+        .map(|(stage, inputs)| Access { inputs, outputs: stage.outputs().to_vec(), drops_rows: stage.drops_rows() })
         .collect();
     levels(&accesses)
 }
 
-/// The table's columns that the stages read: those that no stage before wrote.
+/// The table's columns that the fitted stages read: those that no stage before wrote.
 pub(super) fn inputs(stages: &[Arc<dyn Stage>]) -> Vec<String> {
+    not_written_before(stages, |stage| stage.inputs().to_vec())
+}
+
+/// The table's columns that the fit reads, those of the fitted stages first.
+pub(super) fn all_inputs(stages: &[Arc<dyn Stage>]) -> Vec<String> {
+    let mut inputs = inputs(stages);
+    let fit_inputs = not_written_before(stages, |stage| stage.fit_inputs().to_vec());
+    inputs.extend(fit_inputs.into_iter().filter(|name| !inputs.contains(name)).collect::<Vec<_>>());
+    inputs
+}
+
+fn not_written_before(stages: &[Arc<dyn Stage>], reads: impl Fn(&Arc<dyn Stage>) -> Vec<String>) -> Vec<String> {
     let mut inputs: Vec<String> = Vec::new();
     let mut written: Vec<&String> = Vec::new();
     for stage in stages {
-        for name in stage.inputs() {
-            if !written.contains(&name) && !inputs.contains(name) {
-                inputs.push(name.clone());
+        for name in reads(stage) {
+            if !written.contains(&&name) && !inputs.contains(&name) {
+                inputs.push(name);
             }
         }
         written.extend(stage.outputs());

@@ -35,11 +35,12 @@ pub enum Strategy {
 
 /// Fills in numbers that are missing, as Spark ML's `Imputer`; the outputs are `Float64`.
 ///
-/// Null and NaN are always missing, and so is `missing_value` (default NaN). Parameters: `inputs`, `outputs`,
-/// `strategy` (`mean`, default; `median`; `mode`), `missing_value`.
+/// Null is missing, and so is `missing_value` (default NaN). With another `missing_value` NaN is left out of the fit and
+/// stays NaN. Parameters: `inputs`, `outputs`, `strategy` (`mean`, default; `median`; `mode`), `missing_value`.
 ///
-/// Differs from Spark: NaN is missing whatever `missing_value` says; the median is exact (Spark's is within 0.1 % of the
-/// rank); integers become `Float64` (Spark keeps their type and rounds the mean).
+/// Differs from Spark: the median is exact (Spark's is within 0.1 % of the rank); integers become `Float64`, as all
+/// numbers that stages write, and are filled with the mean as it is (Spark keeps their type and cuts its fraction off);
+/// a value to fill in that would be infinite is refused.
 #[derive(Debug, Clone)]
 pub struct Imputer {
     inputs: Vec<String>,
@@ -89,15 +90,23 @@ impl Imputer {
     }
 }
 
-/// The value where it is present, and null where it is missing.
+/// The value where the fit counts it, and null where it is missing or NaN.
 fn present(column: &str, missing_value: f64) -> Result<Expr> {
-    Ok(when(is_missing(column, missing_value), lit(ScalarValue::Float64(None))).otherwise(number_expr(column))?)
+    let left_out = is_missing(column, missing_value).or(isnan(number_expr(column)));
+    Ok(when(left_out, lit(ScalarValue::Float64(None))).otherwise(number_expr(column))?)
 }
 
 fn is_missing(column: &str, missing_value: f64) -> Expr {
     let x = number_expr(column);
-    let missing = x.clone().is_null().or(isnan(x.clone()));
-    if missing_value.is_nan() { missing } else { missing.or(x.eq(lit(missing_value))) }
+    let is_value = if missing_value.is_nan() {
+        isnan(x.clone())
+    } else if missing_value == 0.0 {
+        // Comparisons here tell the two zeros apart.
+        x.clone().between(lit(-0.0), lit(0.0))
+    } else {
+        x.clone().eq(lit(missing_value))
+    };
+    x.is_null().or(is_value)
 }
 
 impl Stage for Imputer {

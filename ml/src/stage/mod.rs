@@ -15,22 +15,56 @@ use serde_json::Value;
 use crate::Result;
 use crate::matrix::FeatureKind;
 
+mod binarizer;
+mod bucketizer;
 mod imputer;
+mod index_to_string;
+mod max_abs_scaler;
+mod min_max_scaler;
+mod n_gram;
 mod one_hot_encoder;
+mod quantile_discretizer;
+mod regex_tokenizer;
 mod registry;
+mod robust_scaler;
+mod scaling;
 mod scope;
+mod sql_transformer;
 mod stage_params;
 mod standard_scaler;
+mod stop_words_remover;
 mod string_indexer;
+mod target_encoder;
+mod tokenizer;
 mod vector_assembler;
 
+#[cfg(test)]
+mod mistakes;
+#[cfg(test)]
+mod spark_parity;
+#[cfg(test)]
+mod text_tests;
+
+pub use binarizer::Binarizer;
+pub use bucketizer::Bucketizer;
 pub use imputer::{Imputer, Strategy};
+pub use index_to_string::IndexToString;
+pub use max_abs_scaler::MaxAbsScaler;
+pub use min_max_scaler::MinMaxScaler;
+pub use n_gram::NGram;
 pub use one_hot_encoder::OneHotEncoder;
+pub use quantile_discretizer::QuantileDiscretizer;
+pub use regex_tokenizer::RegexTokenizer;
 pub use registry::{FittedStageLoader, StageParser, StageRegistry};
+pub use robust_scaler::RobustScaler;
 pub use scope::{Categories, ColumnRole, Scope, StageColumn};
+pub use sql_transformer::SqlTransformer;
 pub use stage_params::StageParams;
 pub use standard_scaler::StandardScaler;
+pub use stop_words_remover::StopWordsRemover;
 pub use string_indexer::{StringIndexer, StringOrderType};
+pub use target_encoder::{TargetEncoder, TargetType};
+pub use tokenizer::Tokenizer;
 pub use vector_assembler::VectorAssembler;
 
 pub use crate::functions::category_index::Invalid;
@@ -42,6 +76,11 @@ pub trait Stage: Debug + Send + Sync {
 
     /// The columns that it reads.
     fn inputs(&self) -> &[String];
+
+    /// The columns that only its fit reads, such as a label: the fitted stage does without them.
+    fn fit_inputs(&self) -> &[String] {
+        &[]
+    }
 
     /// The columns that it writes; a name that exists already is replaced.
     fn outputs(&self) -> &[String];
@@ -58,7 +97,7 @@ pub trait Stage: Debug + Send + Sync {
     /// stage's number and name in front.
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>>;
 
-    /// The aggregates over its input columns that the fit needs; none where nothing is learned.
+    /// The aggregates over its input columns, those of [`Self::fit_inputs`] too, that the fit needs; none where nothing is learned.
     ///
     /// Each must be a function of the multiset of rows, whatever their order, such as those of [`crate::functions`].
     ///

@@ -7,12 +7,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::binarizer::Binarizer;
+use super::bucketizer::Bucketizer;
 use super::imputer::FittedImputer;
+use super::index_to_string::FittedIndexToString;
+use super::n_gram::NGram;
 use super::one_hot_encoder::FittedOneHotEncoder;
+use super::regex_tokenizer::RegexTokenizer;
+use super::scaling::FittedScaler;
+use super::sql_transformer::FittedSqlTransformer;
 use super::standard_scaler::FittedStandardScaler;
+use super::stop_words_remover::StopWordsRemover;
 use super::string_indexer::FittedStringIndexer;
+use super::target_encoder::FittedTargetEncoder;
+use super::tokenizer::Tokenizer;
 use super::vector_assembler::FittedVectorAssembler;
-use super::{FittedStage, Imputer, OneHotEncoder, Stage, StandardScaler, StringIndexer, VectorAssembler};
+use super::{
+    FittedStage, Imputer, IndexToString, MaxAbsScaler, MinMaxScaler, OneHotEncoder, QuantileDiscretizer, RobustScaler,
+    SqlTransformer, Stage, StandardScaler, StringIndexer, TargetEncoder, VectorAssembler,
+};
 use crate::suggest::did_you_mean;
 use crate::{MlError, Result};
 
@@ -82,14 +95,27 @@ impl StageRegistry {
 }
 
 impl Default for StageRegistry {
-    /// Ours: `imputer`, `one_hot_encoder`, `standard_scaler`, `string_indexer`, `vector_assembler`.
+    /// Ours, each named as in Spark ML, in snake_case.
     fn default() -> Self {
         let mut registry = Self::empty();
         registry
+            .register("binarizer", Binarizer::parse, load::<Binarizer>)
+            .register("bucketizer", Bucketizer::parse, load::<Bucketizer>)
             .register("imputer", Imputer::parse, load::<FittedImputer>)
+            .register("index_to_string", IndexToString::parse, load::<FittedIndexToString>)
+            .register("max_abs_scaler", MaxAbsScaler::parse, load::<FittedScaler>)
+            .register("min_max_scaler", MinMaxScaler::parse, load::<FittedScaler>)
+            .register("n_gram", NGram::parse, load::<NGram>)
             .register("one_hot_encoder", OneHotEncoder::parse, load::<FittedOneHotEncoder>)
+            .register("quantile_discretizer", QuantileDiscretizer::parse, load::<Bucketizer>)
+            .register("regex_tokenizer", RegexTokenizer::parse, load::<RegexTokenizer>)
+            .register("robust_scaler", RobustScaler::parse, load::<FittedScaler>)
+            .register("sql_transformer", SqlTransformer::parse, FittedSqlTransformer::load)
             .register("standard_scaler", StandardScaler::parse, load::<FittedStandardScaler>)
+            .register("stop_words_remover", StopWordsRemover::parse, load::<StopWordsRemover>)
             .register("string_indexer", StringIndexer::parse, load::<FittedStringIndexer>)
+            .register("target_encoder", TargetEncoder::parse, load::<FittedTargetEncoder>)
+            .register("tokenizer", Tokenizer::parse, load::<Tokenizer>)
             .register("vector_assembler", VectorAssembler::parse, load::<FittedVectorAssembler>);
         registry
     }

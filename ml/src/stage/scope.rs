@@ -31,7 +31,7 @@ impl ColumnRole {
     /// The role of a fitted column.
     pub fn of(kind: &FeatureKind) -> Self {
         match kind {
-            FeatureKind::Number => Self::Plain,
+            FeatureKind::Number | FeatureKind::Other => Self::Plain,
             FeatureKind::Category { labels, indicators } => {
                 Self::Category(Some(Categories { labels: labels.clone(), indicators: *indicators, encoded: false }))
             }
@@ -56,6 +56,11 @@ impl StageColumn {
         Self { name: name.to_owned(), data_type: DataType::Float64, role: ColumnRole::Plain }
     }
 
+    /// A value of any type, for later stages or tables.
+    pub fn of_type(name: &str, data_type: DataType) -> Self {
+        Self { name: name.to_owned(), data_type, role: ColumnRole::Plain }
+    }
+
     /// A category index, as stages write it.
     pub fn category(name: &str) -> Self {
         Self { name: name.to_owned(), data_type: DataType::Float64, role: ColumnRole::Category(None) }
@@ -64,6 +69,18 @@ impl StageColumn {
     /// Whether it can be read as a number.
     pub fn is_number(&self) -> bool {
         self.role == ColumnRole::Plain && (self.data_type.is_numeric() || self.data_type == DataType::Boolean)
+    }
+
+    /// Whether it can be read as the text of a category: text, numbers and booleans.
+    pub fn has_text(&self) -> bool {
+        let data_type = match &self.data_type {
+            DataType::Dictionary(_, values) => values.as_ref(),
+            other => other,
+        };
+        self.role == ColumnRole::Plain
+            && (data_type.is_numeric()
+                || data_type.is_string()
+                || matches!(data_type, DataType::Boolean | DataType::Null))
     }
 
     /// What it is, for messages.
@@ -120,6 +137,34 @@ impl Scope {
         Err(MlError::Invalid(format!("column {name:?} is {}; expected a number", column.describe())))
     }
 
+    /// A column of text.
+    ///
+    /// # Errors
+    /// A column that does not exist or is not text.
+    pub fn text(&self, name: &str) -> Result<&StageColumn> {
+        self.typed(name, "text", |t| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View))
+    }
+
+    /// A column of lists of text, such as a tokenizer writes.
+    ///
+    /// # Errors
+    /// A column that does not exist or has another type.
+    pub fn tokens(&self, name: &str) -> Result<&StageColumn> {
+        self.typed(
+            name,
+            "a list of text",
+            |t| matches!(t, DataType::List(item) if matches!(item.data_type(), DataType::Utf8 | DataType::Utf8View)),
+        )
+    }
+
+    fn typed(&self, name: &str, expected: &str, is_right: impl Fn(&DataType) -> bool) -> Result<&StageColumn> {
+        let column = self.column(name)?;
+        if column.role == ColumnRole::Plain && is_right(&column.data_type) {
+            return Ok(column);
+        }
+        Err(MlError::Invalid(format!("column {name:?} is {}; expected {expected}", column.describe())))
+    }
+
     /// A column that holds category indices.
     ///
     /// # Errors
@@ -147,4 +192,9 @@ impl Scope {
 /// A column as a `Float64`, whatever numeric type it has.
 pub(crate) fn number_expr(column: &str) -> Expr {
     cast(ident(column), DataType::Float64)
+}
+
+/// A column as text, whatever type of text it has; numbers and booleans as they are written.
+pub(crate) fn text_expr(column: &str) -> Expr {
+    cast(ident(column), DataType::Utf8)
 }

@@ -1,7 +1,10 @@
 //! The parameters of a stage as they come from a job file.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
+use super::Invalid;
 use crate::suggest::did_you_mean;
 use crate::{MlError, Result};
 
@@ -117,9 +120,116 @@ impl<'a> StageParams<'a> {
         }
     }
 
+    /// A list of numbers, one for each of `n` inputs.
+    ///
+    /// # Errors
+    /// Another kind of value, or another count of numbers.
+    pub fn numbers(&self, name: &str, n: usize) -> Result<Option<Vec<f64>>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let numbers: Option<Vec<f64>> = value.as_array().and_then(|items| items.iter().map(Value::as_f64).collect());
+        match numbers {
+            Some(numbers) if numbers.len() == n => Ok(Some(numbers)),
+            _ => Err(expected(name, &format!("a list of {n} numbers, one for each input"), value)),
+        }
+    }
+
+    /// A list of numbers; the texts `Infinity` and `-Infinity` are numbers too.
+    ///
+    /// # Errors
+    /// Another kind of value.
+    pub fn number_list(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        let list = |value| numbers_of(value).ok_or_else(|| expected(name, "a list of numbers", value));
+        self.get(name).map(list).transpose()
+    }
+
+    /// A list of lists of numbers as [`Self::number_list`] takes, one for each of `n` inputs.
+    ///
+    /// # Errors
+    /// Another kind of value, or another count of lists.
+    pub fn number_lists(&self, name: &str, n: usize) -> Result<Option<Vec<Vec<f64>>>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let lists: Option<Vec<_>> = value.as_array().and_then(|lists| lists.iter().map(numbers_of).collect());
+        match lists {
+            Some(lists) if lists.len() == n => Ok(Some(lists)),
+            _ => Err(expected(name, &format!("{n} lists of numbers, one for each input"), value)),
+        }
+    }
+
+    /// A whole number within `range`, with a default.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn count(&self, name: &str, range: RangeInclusive<u32>, default: u32) -> Result<u32> {
+        let Some(value) = self.get(name) else { return Ok(default) };
+        let count = whole_number(value).filter(|count| range.contains(count));
+        count.ok_or_else(|| expected(name, &format!("a whole number of {} to {}", range.start(), range.end()), value))
+    }
+
+    /// A list of whole numbers within `range`, one for each of `n` inputs.
+    ///
+    /// # Errors
+    /// Another kind of value, or another count of numbers.
+    pub fn counts(&self, name: &str, range: RangeInclusive<u32>, n: usize) -> Result<Option<Vec<u32>>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let count = |item: &Value| whole_number(item).filter(|count| range.contains(count));
+        let counts: Option<Vec<u32>> = value.as_array().and_then(|items| items.iter().map(count).collect());
+        counts
+            .filter(|counts| counts.len() == n)
+            .ok_or_else(|| {
+                let what = format!("{n} whole numbers of {} to {}, one for each input", range.start(), range.end());
+                expected(name, &what, value)
+            })
+            .map(Some)
+    }
+
+    /// `handle_invalid`: `error`, the default, `skip` or `keep`.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn handle_invalid(&self) -> Result<Invalid> {
+        let word = self.choice("handle_invalid", &["error", "skip", "keep"], "error")?;
+        Ok(Invalid::parse(&word).unwrap_or(Invalid::Error))
+    }
+
+    /// A text, with a default.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn text(&self, name: &str, default: &str) -> Result<String> {
+        match self.get(name) {
+            None => Ok(default.to_owned()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(other) => Err(expected(name, "a text", other)),
+        }
+    }
+
+    /// A list of texts, which may be empty.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let text = |item: &Value| item.as_str().map(str::to_owned);
+        let texts = value.as_array().and_then(|items| items.iter().map(text).collect());
+        texts.map(Some).ok_or_else(|| expected(name, "a list of texts", value))
+    }
+
     fn get(&self, name: &str) -> Option<&'a Value> {
         self.values?.get(name).filter(|value| !value.is_null())
     }
+}
+
+fn whole_number(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|number| u32::try_from(number).ok())
+}
+
+fn numbers_of(value: &Value) -> Option<Vec<f64>> {
+    let number = |item: &Value| match item {
+        Value::String(text) if text == "Infinity" => Some(f64::INFINITY),
+        Value::String(text) if text == "-Infinity" => Some(f64::NEG_INFINITY),
+        other => other.as_f64(),
+    };
+    value.as_array()?.iter().map(number).collect()
 }
 
 fn expected(name: &str, what: &str, got: &Value) -> MlError {

@@ -9,6 +9,7 @@ use datafusion::prelude::when;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::scaling::Scaling;
 use super::scope::number_expr;
 use super::{FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams};
 use crate::codec::exact;
@@ -146,7 +147,7 @@ impl FittedStage for FittedStandardScaler {
         let fitted = self.means.iter().zip(&self.scales);
         let columns = self.inputs.iter().zip(&self.outputs).zip(fitted);
         let output = |((input, output), (&mean, &scale)): ((&String, &String), (&f64, &f64))| {
-            let expr = scaled(number_expr(input), mean, scale)?;
+            let expr = Scaling { shift: mean, scale, offset: 0.0 }.expr(number_expr(input))?;
             Ok(FittedOutput { column: output.clone(), expr, kind: FeatureKind::Number })
         };
         columns.map(output).collect()
@@ -163,16 +164,4 @@ impl FittedStage for FittedStandardScaler {
             columns.map(|(column, (mean, scale))| format!("({column} - {mean}) * {scale}")).collect();
         lines.join(", ")
     }
-}
-
-/// `(x - mean) * scale`, leaving out what does nothing: subtracting 0.0 and multiplying by 1.0 change no bit.
-///
-/// A column that does not vary is a constant, not a product with 0.0: that would keep signs and infinities, and
-/// simplify differently with and without nulls.
-fn scaled(x: Expr, mean: f64, scale: f64) -> Result<Expr> {
-    if scale == 0.0 {
-        return Ok(when(x.clone().is_null().or(isnan(x.clone())), x).otherwise(lit(0.0))?);
-    }
-    let centred = if mean == 0.0 { x } else { x - lit(mean) };
-    Ok(if scale == 1.0 { centred } else { centred * lit(scale) })
 }

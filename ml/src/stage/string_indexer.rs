@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, in_list, lit};
-use datafusion::prelude::{cast, ident};
+use datafusion::prelude::ident;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ColumnRole, FittedOutput, FittedStage, Invalid, Scope, Stage, StageColumn, StageParams};
+use super::scope::text_expr;
+use super::{FittedOutput, FittedStage, Invalid, Scope, Stage, StageColumn, StageParams};
 use crate::functions::category_counts::{self, MAX_CATEGORIES};
 use crate::functions::category_index::category_index;
 use crate::matrix::FeatureKind;
@@ -103,19 +103,6 @@ impl StringIndexer {
     }
 }
 
-fn text(column: &str) -> Expr {
-    cast(ident(column), DataType::Utf8)
-}
-
-fn has_text(column: &StageColumn) -> bool {
-    let data_type = match &column.data_type {
-        DataType::Dictionary(_, values) => values.as_ref(),
-        other => other,
-    };
-    column.role == ColumnRole::Plain
-        && (data_type.is_numeric() || data_type.is_string() || matches!(data_type, DataType::Boolean | DataType::Null))
-}
-
 impl Stage for StringIndexer {
     fn name(&self) -> &str {
         NAME
@@ -136,7 +123,7 @@ impl Stage for StringIndexer {
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
         for name in &self.inputs {
             let column = scope.column(name)?;
-            if !has_text(column) {
+            if !column.has_text() {
                 return Err(MlError::Invalid(format!(
                     "column {name:?} is {}; expected text, a number or a boolean",
                     column.describe()
@@ -147,7 +134,7 @@ impl Stage for StringIndexer {
     }
 
     fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(self.inputs.iter().map(|column| category_counts::category_counts(text(column))).collect())
+        Ok(self.inputs.iter().map(|column| category_counts::category_counts(text_expr(column))).collect())
     }
 
     fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
@@ -201,7 +188,7 @@ impl FittedStage for FittedStringIndexer {
         let columns = self.inputs.iter().zip(&self.outputs).zip(&self.labels);
         let output = |((input, output), labels): ((&String, &String), &Vec<String>)| FittedOutput {
             column: output.clone(),
-            expr: category_index(text(input), labels, self.invalid(), input),
+            expr: category_index(text_expr(input), labels, self.invalid(), input),
             kind: self.kind(labels),
         };
         Ok(columns.map(output).collect())
@@ -212,7 +199,7 @@ impl FittedStage for FittedStringIndexer {
             return None;
         }
         let known = |(input, labels): (&String, &Vec<String>)| {
-            let seen = in_list(text(input), labels.iter().map(lit).collect(), false);
+            let seen = in_list(text_expr(input), labels.iter().map(lit).collect(), false);
             ident(input).is_not_null().and(seen)
         };
         self.inputs.iter().zip(&self.labels).map(known).reduce(Expr::and)

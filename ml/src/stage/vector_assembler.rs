@@ -128,7 +128,7 @@ impl FittedVectorAssembler {
         match kind {
             FeatureKind::Category { .. } => ident(column),
             FeatureKind::Number if self.handle_invalid == "error" => require_number(number_expr(column), NAME, column),
-            FeatureKind::Number => number_expr(column),
+            FeatureKind::Number | FeatureKind::Other => number_expr(column),
         }
     }
 }

@@ -215,7 +215,7 @@ impl Tree {
         }
         for (feature, categories) in self.feature.iter().zip(&self.categories) {
             let n_labels = match &features[*feature as usize].kind {
-                FeatureKind::Number => 0,
+                FeatureKind::Number | FeatureKind::Other => 0,
                 FeatureKind::Category { labels, .. } => labels.len(),
             };
             if let Some(index) = categories.iter().find(|c| **c as usize >= n_labels) {
@@ -240,8 +240,8 @@ impl Tree {
         let nodes = (0..self.feature.len())
             .map(|i| {
                 let kind = match (&features[self.feature[i] as usize].kind, self.missing_left[i]) {
-                    (FeatureKind::Number, false) => MISSING_RIGHT,
-                    (FeatureKind::Number, true) => MISSING_LEFT,
+                    (FeatureKind::Number | FeatureKind::Other, false) => MISSING_RIGHT,
+                    (FeatureKind::Number | FeatureKind::Other, true) => MISSING_LEFT,
                     (FeatureKind::Category { .. }, _) => {
                         sets.push(bitset(&self.categories[i]));
                         FIRST_SET + sets.len() as u32 - 1

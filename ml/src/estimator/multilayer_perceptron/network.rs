@@ -37,7 +37,7 @@ impl Inputs {
             .iter()
             .map(|feature| {
                 let (place, size) = match &feature.kind {
-                    FeatureKind::Number => (&mut number, 1),
+                    FeatureKind::Number | FeatureKind::Other => (&mut number, 1),
                     FeatureKind::Category { indicators, .. } => (&mut indicator, *indicators),
                 };
                 *place += size;

@@ -20,6 +20,13 @@ pub struct Moments {
     pub max: Option<f64>,
 }
 
+impl Moments {
+    /// The smallest and the largest; none without a number.
+    pub fn bounds(&self) -> Option<(f64, f64)> {
+        self.min.zip(self.max)
+    }
+}
+
 /// Sums of values and of their squares, to the last bit.
 ///
 /// NaN, or infinities of both signs, make sum, mean and variance NaN; infinities of one sign make sum and mean
