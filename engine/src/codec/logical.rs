@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use tidemill_connectors::files::FileTable;
 
+use crate::plan::asof::AsofJoinNode;
 use crate::plan::score::ScoreNode;
 use crate::plan::train::{TrainNode, decode_tasks, encode_tasks};
 use crate::plan::write::WriteNode;
@@ -23,6 +24,7 @@ const WRITE: u8 = 2;
 const TRAIN: u8 = 3;
 const FILE_TABLE: u8 = 4;
 const MEM_TABLE: u8 = 5;
+const ASOF_JOIN: u8 = 6;
 
 /// Writes our nodes and tables, and leaves the rest to Ballista's codec.
 #[derive(Debug, Default)]
@@ -37,6 +39,7 @@ impl LogicalExtensionCodec for TidemillLogicalCodec {
             (Some((&SCORE, rest)), [input]) => ScoreNode::decode(rest, input.clone())?,
             (Some((&WRITE, rest)), [input]) => WriteNode::decode(rest, input.clone())?,
             (Some((&TRAIN, _)), [input]) => TrainNode::plan(input.clone())?,
+            (Some((&ASOF_JOIN, rest)), [left, right]) => AsofJoinNode::decode(rest, left.clone(), right.clone())?,
             _ => return internal_err!("a logical node of an unknown kind with {} inputs", inputs.len()),
         };
         match plan {
@@ -53,6 +56,8 @@ impl LogicalExtensionCodec for TidemillLogicalCodec {
             (WRITE, n.encode()?)
         } else if any.is::<TrainNode>() {
             (TRAIN, Vec::new())
+        } else if let Some(n) = any.downcast_ref::<AsofJoinNode>() {
+            (ASOF_JOIN, n.encode()?)
         } else {
             buf.push(BALLISTA);
             return self.inner.try_encode(node, buf);

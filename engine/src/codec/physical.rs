@@ -10,6 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use tidemill_connectors::sink::ParallelSinkExec;
 
+use crate::plan::asof::AsofJoinExec;
 use crate::plan::score::ScoreExec;
 use crate::plan::train::TrainExec;
 
@@ -17,6 +18,7 @@ const BALLISTA: u8 = 0;
 const SCORE: u8 = 1;
 const SINK: u8 = 2;
 const TRAIN: u8 = 3;
+const ASOF_JOIN: u8 = 4;
 
 /// Writes our operators, and leaves the rest to Ballista's codec.
 #[derive(Debug, Default)]
@@ -37,6 +39,9 @@ impl PhysicalExtensionCodec for TidemillPhysicalCodec {
             (Some((&SCORE, rest)), [input]) => ScoreExec::decode(rest, Arc::clone(input)),
             (Some((&SINK, rest)), _) => Ok(Arc::new(ParallelSinkExec::decode(rest, inputs)?)),
             (Some((&TRAIN, _)), [input]) => Ok(Arc::new(TrainExec::new(Arc::clone(input)))),
+            (Some((&ASOF_JOIN, rest)), [left, right]) => {
+                AsofJoinExec::decode(rest, Arc::clone(left), Arc::clone(right))
+            }
             _ => internal_err!("an operator of an unknown kind with {} inputs", inputs.len()),
         }
     }
@@ -53,6 +58,8 @@ impl PhysicalExtensionCodec for TidemillPhysicalCodec {
             (SINK, n.encode()?)
         } else if node.downcast_ref::<TrainExec>().is_some() {
             (TRAIN, Vec::new())
+        } else if let Some(n) = node.downcast_ref::<AsofJoinExec>() {
+            (ASOF_JOIN, n.encode()?)
         } else {
             buf.push(BALLISTA);
             return self.inner.try_encode(node, buf, converter);

@@ -1,5 +1,6 @@
-//! Plan nodes of our own: scoring, training and writing, each a logical node, an operator and its wire form.
+//! Plan nodes of our own: as-of joins, scoring, training and writing, each a logical node, an operator and its wire form.
 
+pub mod asof;
 pub mod predict;
 pub mod score;
 pub mod train;

@@ -1,5 +1,6 @@
 //! Sessions: where SQL, DataFrames and jobs are planned and run, in process or on a cluster.
 
+mod asof;
 mod config;
 mod planner;
 mod services;
@@ -19,6 +20,7 @@ use tidemill_connectors::files::FileTable;
 use tidemill_connectors::stores::Location;
 use tidemill_ml::registry::{ModelRef, Registry};
 
+pub use asof::AsofOptions;
 pub use config::{Plugins, runtime_hooks};
 pub use services::{Services, services};
 pub use statements::{WriteMode, Written};

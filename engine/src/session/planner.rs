@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use tidemill_connectors::sink::ParallelSinkExec;
 
+use crate::plan::asof::{AsofJoinExec, AsofJoinNode};
 use crate::plan::score::{ScoreExec, ScoreNode};
 use crate::plan::train::{TrainExec, TrainNode};
 use crate::plan::write::WriteNode;
@@ -41,9 +42,13 @@ impl ExtensionPlanner for NodePlanner {
         _state: &dyn Session,
         _planning: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let any = node.as_any();
+        if let (Some(n), [left, right]) = (any.downcast_ref::<AsofJoinNode>(), inputs) {
+            let join = AsofJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(n.positions()?))?;
+            return Ok(Some(Arc::new(join)));
+        }
         let [input] = inputs else { return Ok(None) };
         let input = Arc::clone(input);
-        let any = node.as_any();
         Ok(if let Some(n) = any.downcast_ref::<ScoreNode>() {
             Some(Arc::new(ScoreExec::try_new(input, n.calls.clone(), n.arg_indices()?)?))
         } else if let Some(n) = any.downcast_ref::<WriteNode>() {
