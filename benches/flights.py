@@ -31,7 +31,7 @@ import harness
 
 FIRST, LAST = "2013-11-01", "2013-12-31"
 DROPPED = "multilayer_perceptron"
-# The trees of the example as Spark's are: its grid points, every row and feature for every tree.
+# The trees of the example as Spark's are: its grid points, bins and leaf size, every row and feature for every tree.
 PEER_TREES = {
     "      max_iter: [50, 100]\n": "      max_iter: [20, 50]\n",
     "      step_size: [0.05, 0.1]\n": "      step_size: [0.1, 0.2]\n",

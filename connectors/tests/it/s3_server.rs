@@ -5,8 +5,7 @@
 //! `If-None-Match` makes it the one step that real stores make of it.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +17,8 @@ use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -43,7 +43,7 @@ impl S3Server {
     /// Starts a server that holds these buckets, empty.
     pub(crate) async fn start(buckets: &[&str]) -> Self {
         if let Some(program) = std::env::var_os("TIDEMILL_TEST_MOTO") {
-            return Self::start_moto(program, buckets);
+            return Self::start_moto(program, buckets).await;
         }
         let directory = tempfile::tempdir().unwrap();
         for bucket in buckets {
@@ -76,34 +76,34 @@ impl S3Server {
         Self { endpoint, running: Running::Here { task, _directory: directory } }
     }
 
-    fn start_moto(program: OsString, buckets: &[&str]) -> Self {
+    async fn start_moto(program: OsString, buckets: &[&str]) -> Self {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let server = Self { endpoint: format!("http://{address}"), running: Running::Moto(child) };
         for bucket in buckets {
-            make_bucket(address, bucket);
+            make_bucket(address, bucket).await;
         }
         server
     }
 }
 
 /// Makes a bucket, once the server listens.
-fn make_bucket(address: SocketAddr, bucket: &str) {
+async fn make_bucket(address: SocketAddr, bucket: &str) {
     let began = Instant::now();
     let mut socket = loop {
-        match TcpStream::connect(address) {
+        match TcpStream::connect(address).await {
             Ok(socket) => break socket,
             Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "moto does not listen: {error}"),
         }
-        std::thread::sleep(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let request =
         format!("PUT /{bucket} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
+    socket.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
