@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::isnan;
-use datafusion::logical_expr::{Expr, lit};
+use datafusion::logical_expr::lit;
 use datafusion::prelude::when;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,10 +63,6 @@ impl Stage for Binarizer {
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
         self.inputs.iter().try_for_each(|name| scope.number(name).map(|_| ()))?;
         Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
-    }
-
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(Vec::new())
     }
 
     fn fit(&self, _scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {

@@ -144,10 +144,6 @@ impl Stage for Bucketizer {
         Ok(self.outputs.iter().map(|name| StageColumn::category(name)).collect())
     }
 
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(Vec::new())
-    }
-
     fn fit(&self, _scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
         Ok(Arc::new(self.clone()))
     }

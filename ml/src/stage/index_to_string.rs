@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Expr;
 use datafusion::prelude::ident;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -85,10 +84,6 @@ impl Stage for IndexToString {
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
         self.inputs.iter().try_for_each(|name| self.check(scope, name))?;
         Ok(self.outputs.iter().map(|name| StageColumn::of_type(name, DataType::Utf8)).collect())
-    }
-
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(Vec::new())
     }
 
     fn fit(&self, scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {

@@ -97,13 +97,16 @@ pub trait Stage: Debug + Send + Sync {
     /// stage's number and name in front.
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>>;
 
-    /// The aggregates over its input columns, those of [`Self::fit_inputs`] too, that the fit needs; none where nothing is learned.
+    /// The aggregates over its input columns, those of [`Self::fit_inputs`] too, that the fit needs; none where nothing
+    /// is learned.
     ///
     /// Each must be a function of the multiset of rows, whatever their order, such as those of [`crate::functions`].
     ///
     /// # Errors
     /// What cannot be expressed over these columns.
-    fn aggregates(&self, scope: &Scope) -> Result<Vec<Expr>>;
+    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
+        Ok(Vec::new())
+    }
 
     /// Makes the fitted stage out of the aggregates' values, in their order.
     ///

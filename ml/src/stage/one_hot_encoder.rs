@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Expr;
 use datafusion::prelude::ident;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -81,10 +80,6 @@ impl Stage for OneHotEncoder {
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
         self.inputs.iter().try_for_each(|name| scope.category(name).map(|_| ()))?;
         Ok(self.outputs.iter().map(|name| StageColumn::category(name)).collect())
-    }
-
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(Vec::new())
     }
 
     fn fit(&self, scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {

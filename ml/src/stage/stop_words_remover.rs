@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Expr;
 use datafusion::prelude::ident;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,10 +79,6 @@ impl Stage for StopWordsRemover {
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
         self.inputs.iter().try_for_each(|name| scope.tokens(name).map(|_| ()))?;
         Ok(self.outputs.iter().map(|name| StageColumn::of_type(name, tokens_type())).collect())
-    }
-
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(Vec::new())
     }
 
     fn fit(&self, _scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {

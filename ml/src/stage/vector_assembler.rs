@@ -95,10 +95,6 @@ impl Stage for VectorAssembler {
         self.inputs.iter().map(output).collect()
     }
 
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(Vec::new())
-    }
-
     fn fit(&self, scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
         Ok(Arc::new(FittedVectorAssembler {
             inputs: self.inputs.clone(),

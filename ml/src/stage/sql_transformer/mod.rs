@@ -103,10 +103,6 @@ impl Stage for SqlTransformer {
         Ok(self.row_plan(scope)?.outputs.into_iter().map(column).collect())
     }
 
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(Vec::new())
-    }
-
     fn fit(&self, scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
         let plan = self.row_plan(scope)?;
         let kind = |(_, expr, data_type): &(String, Expr, DataType)| match selected(scope, expr).map(|c| &c.role) {
