@@ -1,4 +1,4 @@
-//! An S3 server on a free port: in this process over a temporary directory, or the `moto_server` that
+//! An S3 server on a free port: in this process over a temporary directory, or the moto (`.ci/moto`) that
 //! `TIDEMILL_TEST_MOTO` names, which takes any credentials.
 //!
 //! `s3s-fs` makes a conditional put of a check and a write; a lock around requests that carry
