@@ -46,11 +46,11 @@ pub use tidemill_engine::cluster::Token;
 pub use tidemill_engine::grid::GridSearch;
 pub use tidemill_engine::session::WriteMode;
 pub use tidemill_engine::{EngineError, JobFile, Plugins, RunRecord, Session, SessionOptions, runtime_hooks};
-pub use tidemill_engine::{jobs, progress};
+pub use tidemill_engine::{dataset, jobs, progress};
 pub use tidemill_executor as executor;
 pub use tidemill_ml::pipeline::Pipeline;
 pub use tidemill_ml::registry::Registry;
-pub use tidemill_ml::{MlError, estimator, eval, matrix, model, pipeline, registry, stage};
+pub use tidemill_ml::{MlError, estimator, eval, matrix, model, pipeline, profile, registry, stage};
 pub use tidemill_scheduler as scheduler;
 
 /// What most programs import.

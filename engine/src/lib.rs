@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod codec;
+pub mod dataset;
 pub mod error;
 pub mod grid;
 pub mod jobs;

@@ -15,7 +15,6 @@ mod service;
 mod tasks;
 
 mod cancel;
-mod fetch_pool;
 mod memory;
 mod work_dir;
 

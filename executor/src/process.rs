@@ -16,7 +16,9 @@ use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::runtime_cache::DefaultSessionRuntimeCache;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use tidemill_engine::cluster::{MAX_MESSAGE_BYTES, RuntimeHooks, TokenGuard, check_bind, executor_id, machine_name};
+use tidemill_engine::cluster::{
+    FetchPool, MAX_MESSAGE_BYTES, RuntimeHooks, TokenGuard, check_bind, executor_id, machine_name,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,7 +27,6 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
-use crate::fetch_pool::FetchPool;
 use crate::link::{Link, registration};
 use crate::report::{self, MAX_WAITING};
 use crate::service::Service;

@@ -13,6 +13,7 @@ pub mod functions;
 pub mod matrix;
 pub mod model;
 pub mod pipeline;
+pub mod profile;
 pub mod registry;
 pub mod stage;
 pub mod suggest;

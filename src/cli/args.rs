@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run SQL on the warehouse's tables, models included.
     Sql(SqlArgs),
+    /// Show what is in each column of a table, a file or a query's rows.
+    Describe(DescribeArgs),
     /// List, show and promote registered models.
     Models {
         #[command(subcommand)]
@@ -140,6 +142,24 @@ pub(crate) struct SqlArgs {
     /// How rows are written; json is one object a row.
     #[arg(long, value_enum)]
     pub(crate) format: Option<RowFormat>,
+}
+
+/// `tidemill describe`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Counts, nulls, mean, spread, range, quantiles and most frequent values, in one pass over the rows.
+
+Examples:
+  tidemill describe scored_flights
+  tidemill describe examples/flights/data/weather.parquet
+  tidemill describe --sql \"select * from scored_flights where ds = '2013-11-05'\" --json")]
+pub(crate) struct DescribeArgs {
+    /// A table or view of the warehouse, or a Parquet file or folder: a path with a slash, a .parquet file or a URL.
+    #[arg(value_name = "TABLE|FILE", required_unless_present = "sql", conflicts_with = "sql")]
+    pub(crate) table: Option<String>,
+    /// The rows of this query instead.
+    #[arg(long, value_name = "SELECT")]
+    pub(crate) sql: Option<String>,
 }
 
 /// How rows are written.

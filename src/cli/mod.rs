@@ -12,6 +12,7 @@ mod signal;
 mod cluster;
 mod daemon;
 mod demo;
+mod describe;
 mod jobs;
 mod models;
 mod run;
@@ -92,6 +93,7 @@ async fn dispatch(cli: Cli, output: Arc<Output>) -> Result<()> {
         Command::Demo(args) => Box::pin(demo::demo(&global, args, &output)).await,
         Command::Run(args) => Box::pin(run::run(&global, args, &output)).await,
         Command::Sql(args) => Box::pin(sql::sql(&global, args, &output)).await,
+        Command::Describe(args) => Box::pin(describe::describe(&global, args, &output)).await,
         Command::Models { command } => Box::pin(models::models(&global, command, &output)).await,
         Command::Runs { command } => Box::pin(runs::runs(&global, command, &output)).await,
         Command::Jobs { command } => Box::pin(jobs::jobs(&global, command, &output)).await,

@@ -25,6 +25,28 @@ fn train_score_and_query() {
 }
 
 #[test]
+fn tables_files_and_queries_are_described() {
+    let work = Workplace::new();
+    let text = work.succeed(&["describe", "small.parquet"]).stdout;
+    assert!(text.contains("720 rows") && text.contains("2024-01-12"), "{text}");
+    work.succeed(&[
+        "sql",
+        "-c",
+        "create table t as select * from (values (1, 'a'), (2, 'a'), (3, null)) as v(x, name)",
+    ]);
+    for arguments in [["describe", "t", "--json"], ["describe", "--sql=select * from t", "--json"]] {
+        let profile = &work.succeed(&arguments).objects()[0];
+        assert_eq!(profile["n_rows"], 3);
+        assert_eq!(profile["columns"][0]["mean"], 2.0, "{profile}");
+        assert_eq!(profile["columns"][1]["top"][0], serde_json::json!(["a", 2]), "{profile}");
+        assert_eq!(profile["columns"][1]["nulls"], 1, "{profile}");
+    }
+    work.tidemill(&["describe", "absent"]).fails(2, &["absent"]);
+    work.tidemill(&["describe", "absent.parquet"]).fails(2, &["absent.parquet"]);
+    work.tidemill(&["describe", "--sql", "drop table t"]).fails(2, &["expected one SELECT"]);
+}
+
+#[test]
 fn the_same_run_again_writes_the_same_table() {
     let work = Workplace::new();
     work.succeed(&["run", "train.yaml"]);

@@ -1,8 +1,11 @@
-//! Seven tasks over three executors: each runs exactly once in the result.
+//! Tasks on a cluster: each runs exactly once in the result, and none for a result that nobody waits for.
+
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidemill::estimator::ParamGrid;
 use tidemill::prelude::*;
+use tidemill_scheduler::client::{JobSummary, JobsClient};
 
 use crate::cluster::LocalCluster;
 
@@ -10,14 +13,7 @@ use crate::cluster::LocalCluster;
 async fn seven_tasks_over_three_executors_run_once_each() {
     let cluster = LocalCluster::start(3);
     let warehouse = tempfile::tempdir().unwrap();
-    let options = SessionOptions {
-        warehouse: warehouse.path().to_str().unwrap().to_owned(),
-        cluster: Some(cluster.address.clone()),
-        ..SessionOptions::default()
-    };
-    let session = Session::open(options).await.unwrap();
-    let flights = format!("{}/examples/flights/data/flights.parquet", env!("CARGO_MANIFEST_DIR"));
-    session.register_parquet("flights", &flights).await.unwrap();
+    let session = flights_session(&cluster, &warehouse).await;
     let sql = "select time_hour, carrier, flight, day, cast(hour as double) as hour,
                case when arr_delay > 15 then 1 when arr_delay <= 15 then 0 end as late from flights where month = 1";
     let rows = session.sql(sql).await.unwrap();
@@ -45,4 +41,45 @@ async fn seven_tasks_over_three_executors_run_once_each() {
     }
     assert_eq!(found.stage_fits.values().copied().collect::<Vec<_>>(), [8], "seven folds and the refit");
     assert_eq!(found.fit_passes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_nobody_waits_for_is_cancelled() {
+    let cluster = LocalCluster::start(1);
+    let warehouse = tempfile::tempdir().unwrap();
+    let session = flights_session(&cluster, &warehouse).await;
+    // A hundred thousand million pairs: hours, were it not cancelled.
+    let sql = "select count(*) from flights a, flights b where (a.distance + b.distance) % 7 = 3";
+    let query = session.sql(sql).await.unwrap();
+    let waiting = tokio::spawn(query.collect());
+    let jobs = JobsClient::new(cluster.address.clone(), None);
+    let job = job_when(&jobs, |job| job.status == "Running").await;
+    waiting.abort();
+    let job = job_when(&jobs, |j| j.job_id == job.job_id && j.status == "Failed").await;
+    assert!(job.detail.contains("Cancelled"), "{job:?}");
+}
+
+/// Waits for a job that is as it should be.
+async fn job_when(jobs: &JobsClient, is: impl Fn(&JobSummary) -> bool) -> JobSummary {
+    let began = Instant::now();
+    loop {
+        let all = jobs.list().await.unwrap();
+        if let Some(job) = all.iter().find(|job| is(job)) {
+            return job.clone();
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{all:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn flights_session(cluster: &LocalCluster, warehouse: &tempfile::TempDir) -> Session {
+    let options = SessionOptions {
+        warehouse: warehouse.path().to_str().unwrap().to_owned(),
+        cluster: Some(cluster.address.clone()),
+        ..SessionOptions::default()
+    };
+    let session = Session::open(options).await.unwrap();
+    let flights = format!("{}/examples/flights/data/flights.parquet", env!("CARGO_MANIFEST_DIR"));
+    session.register_parquet("flights", &flights).await.unwrap();
+    session
 }

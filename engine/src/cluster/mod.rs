@@ -4,12 +4,14 @@
 //! decodes on the others. One [`Token`] guards every port; [`check_bind`] refuses to listen beyond loopback without one.
 
 mod executor_id;
+mod fetch_pool;
 mod hooks;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub use executor_id::{GPU_LABEL, executor_id, has_label};
+pub use fetch_pool::FetchPool;
 pub use hooks::{RuntimeHooks, SessionStateProducer};
 pub use token::{Token, TokenGuard};
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit, when};
 use tidemill_connectors::stores::Location;
-use tidemill_ml::estimator::{Candidate, Model};
+use tidemill_ml::estimator::{Candidate, Model, fold_hash_of};
 use tidemill_ml::eval::Metric;
 use tidemill_ml::pipeline::{Fit, Pipeline, PipelineModel, Subset};
 
@@ -116,7 +115,7 @@ impl GridSearch {
         scratch: &Location,
     ) -> Result<SearchResult> {
         self.validate(session, &rows)?;
-        let rows = self.with_folds(session, rows, train, holdout)?;
+        let rows = self.with_folds(rows, train, holdout)?;
         let mut steps = Vec::new();
 
         let step = Step::start(
@@ -178,9 +177,9 @@ impl GridSearch {
     }
 
     /// Labelled rows with their fold: `hash(fold_by, seed) % k` where trained on, [`HELD_OUT`] where held out.
-    fn with_folds(&self, session: &Session, rows: DataFrame, train: Expr, holdout: Expr) -> Result<DataFrame> {
+    fn with_folds(&self, rows: DataFrame, train: Expr, holdout: Expr) -> Result<DataFrame> {
         let column = |name: &str| Expr::Column(Column::new_unqualified(name));
-        let hash = session.context().udf("fold_hash")?.call(vec![column(&self.fold_by), lit(self.seed)]);
+        let hash = fold_hash_of(column(&self.fold_by), self.seed);
         let fold = cast(hash % lit(u64::from(self.n_folds)), DataType::UInt32);
         let fold = when(train, fold).when(holdout, lit(HELD_OUT)).end()?;
         let labelled = rows.filter(column(&self.label).is_not_null())?.with_column(FOLD_COLUMN, fold)?;

@@ -19,6 +19,7 @@ use tidemill_ml::stage::StageRegistry;
 use tidemill_ml::{eval, functions};
 
 use super::planner::TidemillQueryPlanner;
+use super::remote::RemoteQueryPlanner;
 use super::services::Services;
 use crate::cluster::{RuntimeHooks, Token};
 use crate::codec::{TidemillLogicalCodec, TidemillPhysicalCodec};
@@ -85,14 +86,24 @@ fn ballista_config(services: Arc<Services>) -> SessionConfig {
         .with_ballista_physical_extension_codec(Arc::new(TidemillPhysicalCodec::default()))
 }
 
-/// The configuration of a client's session on a cluster that has so many vcores.
-pub(super) fn cluster_config(plugins: &Plugins, token: Option<&Token>, vcores: usize) -> SessionConfig {
+/// The configuration of a client's session on the cluster of the scheduler at `host:port`, which has so many vcores.
+///
+/// # Errors
+/// An address that is none.
+pub(super) fn cluster_config(
+    plugins: &Plugins,
+    token: Option<&Token>,
+    vcores: usize,
+    address: &str,
+) -> datafusion::error::Result<SessionConfig> {
     let partitions = vcores.clamp(*CLUSTER_PARTITIONS.start(), *CLUSTER_PARTITIONS.end());
-    let config = ballista_config(Arc::new(Services::new(plugins.clone(), "client"))).with_target_partitions(partitions);
-    match token {
-        Some(token) => token.apply(config),
-        None => config,
+    let known = ballista_config(Arc::new(Services::new(plugins.clone(), "client")));
+    let mut config = known.clone().with_target_partitions(partitions);
+    if let Some(token) = token {
+        config = token.apply(config);
     }
+    let planner = RemoteQueryPlanner::new(address, &config, &known)?;
+    Ok(config.with_ballista_query_planner(Arc::new(planner)))
 }
 
 /// The state that plans and runs with our functions and operators.

@@ -3,6 +3,7 @@
 mod asof;
 mod config;
 mod planner;
+mod remote;
 mod services;
 mod sql;
 mod statements;
@@ -224,7 +225,7 @@ async fn cluster_context(address: &str, options: &SessionOptions) -> Result<Sess
     let url = format!("http://{address}");
     let token = options.token.as_ref();
     let vcores = config::cluster_vcores(&url, address, token).await?;
-    let config = config::cluster_config(&options.plugins, token, vcores);
+    let config = config::cluster_config(&options.plugins, token, vcores, address)?;
     let state = config::session_state(config, &options.plugins)?.upgrade_for_ballista(url)?;
     let ctx = SessionContext::new_with_state(state);
     config::register_functions(&ctx, &options.plugins);

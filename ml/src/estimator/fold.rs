@@ -11,7 +11,9 @@ use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Int64Type, UInt64Type};
 use datafusion::common::{Result as DfResult, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
 
 use super::support::random::mix;
 
@@ -51,6 +53,11 @@ pub fn fold_of(key: FoldKey<'_>, seed: u64, k: u32) -> u32 {
 /// The scalar functions of this module: `fold_hash(value, seed) -> UInt64`, never null.
 pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
     vec![Arc::new(ScalarUDF::from(FoldHash::default()))]
+}
+
+/// A call of `fold_hash` on a whole number, a date or text.
+pub fn fold_hash_of(value: Expr, seed: u64) -> Expr {
+    ScalarUDF::from(FoldHash::default()).call(vec![value, lit(seed as i64)])
 }
 
 /// `fold_hash(value, seed)`.

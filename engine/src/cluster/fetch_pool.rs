@@ -1,4 +1,4 @@
-//! Connections to other executors' Flight ports, kept while they are used.
+//! Connections to executors' Flight ports, kept while they are used.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,9 +20,9 @@ const MAX_IDLE_PER_PEER: usize = 32;
 type Peer = (String, u16, GrpcClientConfig);
 type Idle = Mutex<HashMap<Peer, Vec<(BallistaClient, Instant)>>>;
 
-/// Keeps idle connections by executor. A broken one is discarded by its user and not returned.
+/// Keeps idle connections by executor, for clients and other executors. A broken one is discarded by its user.
 #[derive(Clone, Default)]
-pub(crate) struct FetchPool(Arc<Idle>);
+pub struct FetchPool(Arc<Idle>);
 
 impl FetchPool {
     fn take(&self, peer: &Peer) -> Option<BallistaClient> {
