@@ -47,6 +47,9 @@ struct Args {
     /// The scheduler to run on; in this process when absent.
     #[arg(long, value_name = "HOST:PORT")]
     cluster: Option<String>,
+    /// The memory of queries in this process; no limit by default.
+    #[arg(long, value_name = "MIB", conflicts_with = "cluster")]
+    memory_mib: Option<usize>,
     /// Runs that do not count.
     #[arg(long, value_name = "N", default_value_t = 0)]
     warmup: usize,
@@ -80,7 +83,9 @@ async fn time_all(args: Args) -> Result<()> {
 /// A session that knows the tables. Its warehouse is never written.
 async fn open(args: &Args) -> Result<Session> {
     let warehouse = args.out.join("warehouse").display().to_string();
-    let options = SessionOptions { warehouse, cluster: args.cluster.clone(), ..SessionOptions::default() };
+    let memory_bytes = args.memory_mib.map(|mib| mib.saturating_mul(1 << 20));
+    let cluster = args.cluster.clone();
+    let options = SessionOptions { warehouse, cluster, memory_bytes, ..SessionOptions::default() };
     let session = Session::open(options).await?;
     for table in files(&args.tables, "parquet")? {
         session.register_parquet(stem(&table)?, &table.display().to_string()).await?;

@@ -49,6 +49,9 @@ pub(crate) struct Global {
     /// The file with the token that the cluster's processes share.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Memory of queries in this process, in MiB: beyond it they spill to disk. No limit by default.
+    #[arg(long, global = true, value_name = "MIB", conflicts_with = "cluster")]
+    pub(crate) memory_limit: Option<usize>,
     /// Write events and results as one JSON object a line on standard output.
     #[arg(long, global = true)]
     pub(crate) json: bool,

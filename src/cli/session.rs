@@ -16,6 +16,7 @@ pub(crate) async fn open(global: &Global, progress: Arc<dyn Progress>) -> Result
         cluster: global.cluster.clone(),
         token: token(global)?,
         progress,
+        memory_bytes: global.memory_limit.map(|mib| mib.saturating_mul(1 << 20)),
         ..SessionOptions::default()
     };
     Ok(Box::pin(Session::open(options)).await?)

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::registry::BallistaFunctionRegistry;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::Deserialize;
-use tidemill_connectors::stores::{Location, StoreOptions, runtime_env};
+use tidemill_connectors::stores::{Location, StoreOptions, runtime_env, runtime_env_builder};
 use tidemill_ml::estimator::{self, EstimatorRegistry};
 use tidemill_ml::registry::Registry;
 use tidemill_ml::stage::StageRegistry;
@@ -39,8 +39,8 @@ const CLUSTER_BROADCAST_ROWS: u64 = 400_000;
 /// one for each vcore: a job's fixed cost grows with them.
 const CLUSTER_PARTITIONS: RangeInclusive<usize> = 2..=1024;
 
-/// Runtimes that a process keeps: few clusters know more than one or two sets of options.
-const MAX_RUNTIMES: usize = 64;
+/// States that a process keeps: few clusters know more than one or two sets of options.
+const MAX_STATES: usize = 64;
 
 /// A user's own functions, stages and estimators, known to every process that is built with them.
 #[derive(Debug, Clone, Default)]
@@ -106,12 +106,19 @@ pub(super) fn cluster_config(
     Ok(config.with_ballista_query_planner(Arc::new(planner)))
 }
 
-/// The state that plans and runs with our functions and operators.
-pub(super) fn session_state(config: SessionConfig, plugins: &Plugins) -> datafusion::error::Result<SessionState> {
-    let runtime = runtime_env(StoreOptions::of(&config), None)?;
+/// The state that plans and runs with our functions and operators. Operators that can spill do so beyond `memory_bytes`.
+pub(super) fn session_state(
+    config: SessionConfig,
+    plugins: &Plugins,
+    memory_bytes: Option<usize>,
+) -> datafusion::error::Result<SessionState> {
+    let mut runtime = runtime_env_builder(StoreOptions::of(&config), None);
+    if let Some(bytes) = memory_bytes {
+        runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
+    }
     let state = SessionStateBuilder::new()
         .with_config(config)
-        .with_runtime_env(runtime)
+        .with_runtime_env(runtime.build_arc()?)
         .with_default_features()
         .with_query_planner(Arc::new(TidemillQueryPlanner))
         .build();
@@ -148,43 +155,53 @@ pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
         let services = Arc::clone(&services);
         move || ballista_config(Arc::clone(&services))
     };
-    let state = session_state(config(), plugins)?;
+    let state = session_state(config(), plugins, None)?;
     let functions = BallistaFunctionRegistry::from(&state);
     let rules = ballista_core::optimizer::ballista_default_optimizer_rules();
     let template = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
-    let planning = Arc::new(Runtimes::default());
-    let running = Arc::clone(&planning);
+    let prepared = Arc::new(PreparedStates { template, known: Mutex::default() });
+    let running = Arc::clone(&prepared);
     Ok(RuntimeHooks {
         config: Arc::new(config),
-        session_state: Arc::new(move |config| {
-            let runtime = planning.get(&config)?;
-            let builder = SessionStateBuilder::new_from_existing(template.clone());
-            Ok(builder.with_config(config).with_runtime_env(runtime).build())
-        }),
-        runtime_env: Arc::new(move |config: &SessionConfig| running.get(config)),
+        session_state: Arc::new(move |config| prepared.state(config)),
+        runtime_env: Arc::new(move |config: &SessionConfig| Ok(Arc::clone(running.get(config)?.runtime_env()))),
         physical_codec: Arc::new(TidemillPhysicalCodec::default()),
         logical_codec: Arc::new(TidemillLogicalCodec::default()),
         functions: Arc::new(functions),
     })
 }
 
-/// The runtimes of a process by the stores' options: queries of equal options share what is known of files.
-#[derive(Default)]
-struct Runtimes(Mutex<HashMap<StoreOptions, Arc<RuntimeEnv>>>);
+/// The states of a process by what their runtimes and functions are made with: queries of equal options share what is
+/// known of files, and no query registers hundreds of functions anew. Executors know a runtime by its state's id.
+struct PreparedStates {
+    template: SessionState,
+    known: Mutex<HashMap<StateKey, SessionState>>,
+}
 
-impl Runtimes {
-    fn get(&self, config: &SessionConfig) -> datafusion::error::Result<Arc<RuntimeEnv>> {
-        let options = StoreOptions::of(config);
-        let mut known = self.0.lock().map_err(|_| EngineError::Internal("a lock is poisoned".to_owned()))?;
-        if let Some(runtime) = known.get(&options) {
-            return Ok(Arc::clone(runtime));
+/// The stores' options, and the time zone that functions of time are made with.
+type StateKey = (StoreOptions, Option<String>);
+
+impl PreparedStates {
+    /// The state of a query.
+    fn state(&self, config: SessionConfig) -> datafusion::error::Result<SessionState> {
+        let mut state = self.get(&config)?;
+        *state.config_mut() = config;
+        Ok(state)
+    }
+
+    fn get(&self, config: &SessionConfig) -> datafusion::error::Result<SessionState> {
+        let key = (StoreOptions::of(config), config.options().execution.time_zone.clone());
+        let mut known = self.known.lock().map_err(|_| EngineError::Internal("a lock is poisoned".to_owned()))?;
+        if let Some(state) = known.get(&key) {
+            return Ok(state.clone());
         }
-        if known.len() >= MAX_RUNTIMES {
+        if known.len() >= MAX_STATES {
             known.clear();
         }
-        let runtime = runtime_env(options.clone(), None)?;
-        known.insert(options, Arc::clone(&runtime));
-        Ok(runtime)
+        let builder = SessionStateBuilder::new_from_existing(self.template.clone()).with_config(config.clone());
+        let state = builder.with_runtime_env(runtime_env(key.0.clone(), None)?).build();
+        known.insert(key, state.clone());
+        Ok(state)
     }
 }
 

@@ -47,6 +47,9 @@ pub struct SessionOptions {
     pub progress: Arc<dyn Progress>,
     /// A user's own functions, stages and estimators.
     pub plugins: Plugins,
+    /// Memory of queries in this process: beyond it sorts, joins and aggregates spill to disk, and what cannot spill
+    /// fails. No limit when absent; executors have their own.
+    pub memory_bytes: Option<usize>,
 }
 
 impl Default for SessionOptions {
@@ -57,6 +60,7 @@ impl Default for SessionOptions {
             token: None,
             progress: Arc::new(Silent),
             plugins: Plugins::default(),
+            memory_bytes: None,
         }
     }
 }
@@ -112,6 +116,7 @@ impl Session {
             None => SessionContext::new_with_state(config::session_state(
                 config::local_config(&options.plugins),
                 &options.plugins,
+                options.memory_bytes,
             )?),
             Some(address) => cluster_context(address, &options).await?,
         };
@@ -226,7 +231,7 @@ async fn cluster_context(address: &str, options: &SessionOptions) -> Result<Sess
     let token = options.token.as_ref();
     let vcores = config::cluster_vcores(&url, address, token).await?;
     let config = config::cluster_config(&options.plugins, token, vcores, address)?;
-    let state = config::session_state(config, &options.plugins)?.upgrade_for_ballista(url)?;
+    let state = config::session_state(config, &options.plugins, None)?.upgrade_for_ballista(url)?;
     let ctx = SessionContext::new_with_state(state);
     config::register_functions(&ctx, &options.plugins);
     Ok(ctx)

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -24,6 +24,7 @@ use ballista_core::serde::protobuf::{
 use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint};
 use ballista_core::version::{check_compatibility, insert_version_header, version_from_metadata};
 use datafusion::catalog::Session;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, exec_err, internal_datafusion_err};
 use datafusion::execution::context::QueryPlanner;
@@ -60,6 +61,8 @@ struct Cluster {
     endpoint: Option<Arc<BallistaConfigGrpcEndpoint>>,
     /// The options that the scheduler has without being told.
     known: HashMap<String, Option<String>>,
+    /// The options of the last query and what the scheduler is told of them: few sessions change theirs.
+    told: Mutex<Option<(Arc<ConfigOptions>, Vec<KeyValuePair>)>>,
 }
 
 /// Plans queries to run on a cluster; what describes only this session's catalog runs here.
@@ -96,6 +99,7 @@ impl RemoteQueryPlanner {
             grpc,
             endpoint: customize,
             known,
+            told: Mutex::default(),
         };
         let codec = config.ballista_logical_extension_codec();
         let ballista = BallistaQueryPlanner::with_extension(url, ballista, codec);
@@ -182,11 +186,9 @@ impl ExecutionPlan for RemoteQueryExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let config = context.session_config();
         let node = LogicalPlanNode::try_from_logical_plan(&self.plan, &*config.ballista_logical_extension_codec())?;
-        let entries = config.options().entries().into_iter();
-        let told = entries.filter(|entry| self.cluster.known.get(&entry.key) != Some(&entry.value));
         let query = ExecuteQueryParams {
             query: Some(Query::LogicalPlan(node.encode_to_vec())),
-            settings: told.map(|entry| KeyValuePair { key: entry.key, value: entry.value }).collect(),
+            settings: self.cluster.settings(config.options()),
             session_id: context.session_id(),
             operation_id: uuid::Uuid::now_v7().to_string(),
         };
@@ -208,6 +210,19 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
+    /// The options that differ from what the scheduler has by itself.
+    fn settings(&self, options: &Arc<ConfigOptions>) -> Vec<KeyValuePair> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, settings)) = told.as_ref().filter(|(last, _)| Arc::ptr_eq(last, options)) {
+            return settings.clone();
+        }
+        let entries = options.entries().into_iter();
+        let differing = entries.filter(|entry| self.known.get(&entry.key) != Some(&entry.value));
+        let settings: Vec<_> = differing.map(|entry| KeyValuePair { key: entry.key, value: entry.value }).collect();
+        *told = Some((Arc::clone(options), settings.clone()));
+        settings
+    }
+
     /// Runs a query and gives its rows.
     async fn run(self: Arc<Self>, query: ExecuteQueryParams) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mut request = Request::new(query);
