@@ -324,7 +324,7 @@ impl GridSearch {
         found: Vec<TrainOutcome>,
         best: usize,
     ) -> Result<Vec<Refit>> {
-        let features: Arc<[_]> = pipeline.features();
+        let features: Arc<[_]> = pipeline.model_features();
         let mut refits = Vec::new();
         for o in found {
             let (Some(evaluation), Some(artifacts)) = (o.evaluation, o.artifacts) else {

@@ -26,6 +26,7 @@ pub mod regex_tokens;
 pub mod remove_words;
 pub mod require_number;
 pub(crate) mod support;
+pub mod vector;
 
 /// The scalar functions to register wherever plans are planned or run.
 pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
@@ -39,6 +40,7 @@ pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
         remove_words::udf(),
         require_number::udf(),
     ];
+    functions.extend(vector::udfs());
     functions.extend(crate::estimator::scalar_udfs());
     functions
 }

@@ -1,14 +1,18 @@
 //! `tidemill_require_number(value, stage, column)`: the value as it is, or an error where it is null or NaN.
+//!
+//! A value may be a vector too: only null ones fail then, as NaN among the elements does not in Spark ML either.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
+
+use super::vector::vector_size;
 
 const NAME: &str = "tidemill_require_number";
 
@@ -36,15 +40,19 @@ impl ScalarUDFImpl for RequireNumber {
         &self.signature
     }
 
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        Ok(arg_types.iter().find(|arg| vector_size(arg).is_some()).cloned().unwrap_or(DataType::Float64))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [value, ColumnarValue::Scalar(stage), ColumnarValue::Scalar(column)] = args.args.as_slice() else {
             return plan_err!("{NAME} takes a value and two literals: stage and column");
         };
-        let array = cast(&value.to_array(args.number_rows)?, &DataType::Float64)?;
+        let array = value.to_array(args.number_rows)?;
+        if vector_size(array.data_type()).is_some() {
+            return present_vectors(array, stage, column);
+        }
+        let array = cast(&array, &DataType::Float64)?;
         let numbers = array.as_primitive::<Float64Type>();
         if numbers.null_count() > 0 || numbers.values().iter().any(|v| v.is_nan()) {
             return exec_err!(
@@ -54,4 +62,11 @@ impl ScalarUDFImpl for RequireNumber {
         }
         Ok(ColumnarValue::Array(array))
     }
+}
+
+fn present_vectors(vectors: ArrayRef, stage: &ScalarValue, column: &ScalarValue) -> Result<ColumnarValue> {
+    if vectors.null_count() > 0 {
+        return exec_err!("stage {stage}: column \"{column}\" has a null vector; use handle_invalid = keep or skip");
+    }
+    Ok(ColumnarValue::Array(vectors))
 }

@@ -2,7 +2,7 @@
 //!
 //! A matrix is columnar. Numbers are `f64`; a category is an index into its labels, and a one-hot encoding of it is
 //! a *property* of the column ([`FeatureKind::Category`]), never materialised: linear models look the weight up,
-//! trees split on the index.
+//! trees split on the index. A vector column becomes one number column for each of its elements.
 
 use std::sync::Arc;
 
@@ -26,6 +26,16 @@ pub struct Feature {
 pub enum FeatureKind {
     /// A number, `Float64`.
     Number,
+    /// A dense vector; models read it as this many numbers.
+    Vector {
+        /// How many elements it has.
+        size: usize,
+    },
+    /// A sparse vector, for later stages and for tables; no model reads it.
+    SparseVector {
+        /// How many elements it has, the absent zeros among them.
+        size: usize,
+    },
     /// Text or a list, for later stages and for tables; no model reads it.
     Other,
     /// A category, `Float64` or integer index in `0..labels.len()`.
@@ -39,15 +49,37 @@ pub enum FeatureKind {
 }
 
 impl Feature {
-    /// The names of the columns that the feature has in the one-hot view: `temp`, or `carrier=UA` for each indicator.
+    /// The names of the columns that the feature has in the one-hot view: `temp`, `carrier=UA` for each indicator, or
+    /// `v[0]` for each element.
     pub fn expanded_names(&self) -> Vec<String> {
         match &self.kind {
-            FeatureKind::Number | FeatureKind::Other => vec![self.name.clone()],
+            FeatureKind::Number | FeatureKind::SparseVector { .. } | FeatureKind::Other => vec![self.name.clone()],
             FeatureKind::Category { labels, indicators } => {
                 labels.iter().take(*indicators).map(|l| format!("{}={l}", self.name)).collect()
             }
+            FeatureKind::Vector { size } => (0..*size).map(|i| element_name(&self.name, i)).collect(),
         }
     }
+}
+
+/// Features as models see them: a number for each element where a pipeline's output has a vector.
+pub fn model_features(features: &Arc<[Feature]>) -> Arc<[Feature]> {
+    if !features.iter().any(|feature| matches!(feature.kind, FeatureKind::Vector { .. })) {
+        return Arc::clone(features);
+    }
+    let number = |name: String| Feature { name, kind: FeatureKind::Number };
+    let seen = |feature: &Feature| -> Vec<Feature> {
+        match feature.kind {
+            FeatureKind::Vector { .. } => feature.expanded_names().into_iter().map(number).collect(),
+            _ => vec![feature.clone()],
+        }
+    };
+    features.iter().flat_map(seen).collect()
+}
+
+/// The name of an element of a vector column.
+pub(crate) fn element_name(column: &str, index: usize) -> String {
+    format!("{column}[{index}]")
 }
 
 /// The values of one feature column, `n_rows` long.
@@ -62,7 +94,7 @@ pub enum FeatureValues {
 /// Features of some rows: `[n_rows, n_features]`, columnar.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// The columns' meanings.
+    /// The columns' meanings; none is a vector.
     pub features: Arc<[Feature]>,
     /// The columns' values, in the same order.
     pub values: Vec<FeatureValues>,
@@ -71,12 +103,12 @@ pub struct Features {
 }
 
 impl Features {
-    /// Reads the feature columns out of a batch by name.
+    /// Reads the feature columns out of a batch by name; a vector becomes one number column for each of its elements.
     ///
-    /// Null numbers become NaN and null categories missing.
+    /// Null numbers, null elements and the elements of null vectors become NaN, and null categories missing.
     ///
     /// # Errors
-    /// A column that is absent or of a type that is not numeric.
+    /// A column that is absent or of a type that is not numeric, and a vector of another size.
     pub fn from_batch(features: Arc<[Feature]>, batch: &RecordBatch) -> Result<Self> {
         read::features_from_batch(features, batch)
     }

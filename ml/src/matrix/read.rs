@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::DataType;
 
-use super::{Feature, FeatureKind, FeatureValues, Features};
+use super::{Feature, FeatureKind, FeatureValues, Features, model_features};
+use crate::functions::vector::{Vectors, vector_type};
 use crate::{MlError, Result};
 
 pub(super) fn features_from_batch(features: Arc<[Feature]>, batch: &RecordBatch) -> Result<Features> {
-    let values = features.iter().map(|f| column(f, batch)).collect::<Result<Vec<_>>>()?;
-    Ok(Features { features, values, n_rows: batch.num_rows() })
+    let mut values = Vec::with_capacity(features.len());
+    for feature in features.iter() {
+        values.extend(columns(feature, batch)?);
+    }
+    Ok(Features { features: model_features(&features), values, n_rows: batch.num_rows() })
 }
 
-fn column(feature: &Feature, batch: &RecordBatch) -> Result<FeatureValues> {
+fn columns(feature: &Feature, batch: &RecordBatch) -> Result<Vec<FeatureValues>> {
     let array = batch.column_by_name(&feature.name).ok_or_else(|| {
         MlError::Invalid(format!(
             "the features have no column {:?}; they have {}",
@@ -22,19 +26,35 @@ fn column(feature: &Feature, batch: &RecordBatch) -> Result<FeatureValues> {
             batch.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
         ))
     })?;
-    if feature.kind == FeatureKind::Other {
-        return Err(MlError::Invalid(format!(
-            "feature {:?} is {}; models read numbers and categories: leave it out with a vector_assembler",
+    match feature.kind {
+        FeatureKind::Number => Ok(vec![FeatureValues::Number(numbers_of(cast_to_numbers(array)?.as_primitive()))]),
+        FeatureKind::Category { .. } => {
+            Ok(vec![FeatureValues::Category(indices_of(cast_to_numbers(array)?.as_primitive()))])
+        }
+        FeatureKind::Vector { size } => elements_of(&feature.name, size, array),
+        FeatureKind::SparseVector { .. } | FeatureKind::Other => Err(MlError::Invalid(format!(
+            "feature {:?} is {}; models read numbers, categories and dense vectors: leave it out with a \
+             vector_assembler",
             feature.name,
+            array.data_type()
+        ))),
+    }
+}
+
+fn cast_to_numbers(array: &ArrayRef) -> Result<ArrayRef> {
+    Ok(cast(array, &DataType::Float64)?)
+}
+
+fn elements_of(name: &str, size: usize, array: &ArrayRef) -> Result<Vec<FeatureValues>> {
+    if !matches!(array.data_type(), DataType::FixedSizeList(_, n) if usize::try_from(*n) == Ok(size)) {
+        return Err(MlError::Invalid(format!(
+            "feature {name:?} is {}; expected a dense vector of {size} numbers",
             array.data_type()
         )));
     }
-    let array = cast(array, &DataType::Float64)?;
-    let numbers = array.as_primitive::<Float64Type>();
-    Ok(match &feature.kind {
-        FeatureKind::Number | FeatureKind::Other => FeatureValues::Number(numbers_of(numbers)),
-        FeatureKind::Category { .. } => FeatureValues::Category(indices_of(numbers)),
-    })
+    let array = cast(array, &vector_type(size))?;
+    let vectors = Vectors::of(&array)?;
+    Ok((0..size).map(|i| FeatureValues::Number(vectors.element(i).collect())).collect())
 }
 
 fn numbers_of(array: &Float64Array) -> Arc<[f64]> {

@@ -129,7 +129,7 @@ pub(crate) fn unpack(
     let of_model =
         |(name, bytes): (&String, &Vec<u8>)| Some((name.strip_prefix(MODEL_FOLDER)?.to_owned(), bytes.clone()));
     let artifacts: Artifacts = files.iter().filter_map(of_model).collect();
-    let model = estimators.get(&manifest.estimator)?.load(pipeline.features(), &artifacts)?;
+    let model = estimators.get(&manifest.estimator)?.load(pipeline.model_features(), &artifacts)?;
     let (rows, expected) = parity::read(file(files, &manifest.parity_sample)?)?;
     let model = ScoringModel::new(manifest, pipeline, model)?;
     parity::check(&expected, &model.score(&rows)?)?;

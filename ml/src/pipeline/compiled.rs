@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
@@ -68,7 +68,7 @@ impl CompiledPipeline {
         Ok(Self { inputs: model.inputs().to_vec(), input_schema, levels, features: model.features() })
     }
 
-    /// The features that it gives, in their order.
+    /// The features that it gives, in their order, as columns: of a vector, [`Self::apply`] gives each element.
     pub fn features(&self) -> Arc<[Feature]> {
         Arc::clone(&self.features)
     }
@@ -120,8 +120,8 @@ impl CompiledLevel {
         }
         for (name, expr) in level.outputs {
             let expr = compile(expr)?;
-            let data_type: DataType = expr.data_type(before)?;
-            fields.push(Field::new(name, data_type, true));
+            // With its metadata, which has the size of a sparse vector.
+            fields.push(expr.return_field(before)?.as_ref().clone().with_name(name).with_nullable(true));
             columns.push(CompiledColumn::Computed(expr));
         }
         let predicate = level.predicate.map(compile).transpose()?;

@@ -12,6 +12,7 @@ pub(crate) fn normalised(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, values) => normalised(values),
         DataType::List(item) => DataType::new_list(normalised(item.data_type()), true),
+        DataType::FixedSizeList(item, n) => DataType::new_fixed_size_list(normalised(item.data_type()), *n, true),
         text if text.is_string() => DataType::Utf8,
         other => other.clone(),
     }

@@ -16,7 +16,7 @@ use super::plan;
 use super::{Fit, Subset};
 use crate::functions::takes_condition;
 use crate::matrix::{Feature, FeatureKind};
-use crate::stage::{ColumnRole, FittedStage, Scope, Stage};
+use crate::stage::{FittedStage, Scope, Stage};
 use crate::{MlError, Result};
 
 pub(super) async fn fit(stages: &[Arc<dyn Stage>], df: DataFrame, subsets: &[Subset]) -> Result<Fit> {
@@ -245,7 +245,7 @@ impl SubsetFit {
                         output.column
                     )));
                 };
-                column.role = ColumnRole::of(&output.kind);
+                column.learn(&output.kind);
                 self.kinds.insert(output.column.clone(), output.kind);
                 columns.push((output.column, column, expr));
             }

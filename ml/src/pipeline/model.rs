@@ -13,7 +13,7 @@ use super::compiled::CompiledPipeline;
 use super::conversion;
 use super::levels::{Access, levels};
 use super::{format, plan};
-use crate::matrix::{Feature, FeatureKind};
+use crate::matrix::{Feature, FeatureKind, model_features};
 use crate::stage::{FittedStage, StageColumn, StageRegistry};
 use crate::{MlError, Result};
 
@@ -79,9 +79,14 @@ impl PipelineModel {
         &self.inputs
     }
 
-    /// The features that it gives, in their order.
+    /// The features that it gives, in their order: the columns of [`Self::transform`].
     pub fn features(&self) -> Arc<[Feature]> {
         Arc::clone(&self.features)
+    }
+
+    /// The same as models see them: a number for each element of a vector.
+    pub fn model_features(&self) -> Arc<[Feature]> {
+        model_features(&self.features)
     }
 
     /// The names of the features, in their order.
@@ -231,6 +236,8 @@ fn unknown_column(name: &str) -> MlError {
 fn describe(kind: &FeatureKind) -> String {
     match kind {
         FeatureKind::Number => "number".to_owned(),
+        FeatureKind::Vector { size } => format!("vector of {size} numbers"),
+        FeatureKind::SparseVector { size } => format!("sparse vector of {size} numbers, for tables, not for models"),
         FeatureKind::Other => "for tables, not for models".to_owned(),
         FeatureKind::Category { labels, indicators } => {
             format!("category of {} labels, {indicators} indicators", labels.len())

@@ -409,8 +409,8 @@ fn mistakes_are_named_before_anything_runs() {
         ),
         (
             json!([{"vector_assembler": {"inputs": ["carrier"]}}]),
-            "stage 1 (vector_assembler): column \"carrier\" is Utf8; expected a number or an indexed category: put a \
-             string_indexer before it",
+            "stage 1 (vector_assembler): column \"carrier\" is Utf8; expected a number, a dense vector or an indexed \
+             category: put a string_indexer before it",
         ),
         (
             json!([{"vector_assembler": {"inputs": ["temp"]}}, {"imputer": {"inputs": ["temp"]}}]),

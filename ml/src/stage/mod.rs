@@ -57,7 +57,7 @@ pub use quantile_discretizer::QuantileDiscretizer;
 pub use regex_tokenizer::RegexTokenizer;
 pub use registry::{FittedStageLoader, StageParser, StageRegistry};
 pub use robust_scaler::RobustScaler;
-pub use scope::{Categories, ColumnRole, Scope, StageColumn};
+pub use scope::{Categories, ColumnRole, Scope, StageColumn, VectorShape};
 pub use sql_transformer::SqlTransformer;
 pub use stage_params::StageParams;
 pub use standard_scaler::StandardScaler;

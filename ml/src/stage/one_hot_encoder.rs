@@ -124,7 +124,7 @@ impl FittedStage for FittedOneHotEncoder {
     fn describe(&self) -> String {
         let indicators = |kind: &FeatureKind| match kind {
             FeatureKind::Category { indicators, .. } => *indicators,
-            FeatureKind::Number | FeatureKind::Other => 1,
+            _ => 1,
         };
         let columns = self.inputs.iter().zip(&self.kinds);
         let lines: Vec<String> = columns.map(|(c, kind)| format!("{c} has {} indicators", indicators(kind))).collect();

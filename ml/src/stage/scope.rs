@@ -1,9 +1,12 @@
 //! The columns that a stage sees.
 
-use arrow::datatypes::{DataType, Schema};
+use std::fmt;
+
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::{cast, ident};
 
+use crate::functions::vector::{SPARSE_SIZE_KEY, sparse_vector_type, vector_size, vector_type};
 use crate::matrix::FeatureKind;
 use crate::{MlError, Result};
 
@@ -25,6 +28,8 @@ pub enum ColumnRole {
     Plain,
     /// An index into categories; they are known only once the stage that made them is fitted.
     Category(Option<Categories>),
+    /// A vector.
+    Vector(VectorShape),
 }
 
 impl ColumnRole {
@@ -35,6 +40,31 @@ impl ColumnRole {
             FeatureKind::Category { labels, indicators } => {
                 Self::Category(Some(Categories { labels: labels.clone(), indicators: *indicators, encoded: false }))
             }
+            FeatureKind::Vector { size } => Self::Vector(VectorShape::Dense(Some(*size))),
+            FeatureKind::SparseVector { size } => Self::Vector(VectorShape::Sparse(Some(*size))),
+        }
+    }
+}
+
+/// How vectors of a column are laid out, and how many elements each has: with some stages, such as those that select
+/// elements, that is known only once they are fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VectorShape {
+    /// All elements, one after the other: a fixed-size list of `Float64`.
+    Dense(Option<usize>),
+    /// The elements that are not 0, with their indices.
+    Sparse(Option<usize>),
+}
+
+impl fmt::Display for VectorShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (layout, size) = match self {
+            Self::Dense(size) => ("", size),
+            Self::Sparse(size) => ("sparse ", size),
+        };
+        match size {
+            Some(size) => write!(f, "a {layout}vector of {size} numbers"),
+            None => write!(f, "a {layout}vector"),
         }
     }
 }
@@ -58,12 +88,39 @@ impl StageColumn {
 
     /// A value of any type, for later stages or tables.
     pub fn of_type(name: &str, data_type: DataType) -> Self {
-        Self { name: name.to_owned(), data_type, role: ColumnRole::Plain }
+        Self::of_field(&Field::new(name, data_type, true))
+    }
+
+    /// A column of a table. Fixed-size lists of numbers are dense vectors.
+    pub fn of_field(field: &Field) -> Self {
+        let dense = vector_size(field.data_type()).map(|size| VectorShape::Dense(Some(size)));
+        let role = dense.or_else(|| sparse_shape(field)).map_or(ColumnRole::Plain, ColumnRole::Vector);
+        Self { name: field.name().clone(), data_type: field.data_type().clone(), role }
+    }
+
+    /// A dense vector, as stages write it; the size is none where only the fit finds it.
+    pub fn vector(name: &str, size: Option<usize>) -> Self {
+        let role = ColumnRole::Vector(VectorShape::Dense(size));
+        Self { name: name.to_owned(), data_type: vector_type(size.unwrap_or(0)), role }
+    }
+
+    /// A sparse vector, as stages write it; the size is none where only the fit finds it.
+    pub fn sparse_vector(name: &str, size: Option<usize>) -> Self {
+        let role = ColumnRole::Vector(VectorShape::Sparse(size));
+        Self { name: name.to_owned(), data_type: sparse_vector_type(), role }
     }
 
     /// A category index, as stages write it.
     pub fn category(name: &str) -> Self {
         Self { name: name.to_owned(), data_type: DataType::Float64, role: ColumnRole::Category(None) }
+    }
+
+    /// Takes what only the fit found: labels, and sizes of vectors.
+    pub(crate) fn learn(&mut self, kind: &FeatureKind) {
+        if let FeatureKind::Vector { size } = kind {
+            self.data_type = vector_type(*size);
+        }
+        self.role = ColumnRole::of(kind);
     }
 
     /// Whether it can be read as a number.
@@ -88,8 +145,15 @@ impl StageColumn {
         match &self.role {
             ColumnRole::Plain => self.data_type.to_string(),
             ColumnRole::Category(_) => "a category".to_owned(),
+            ColumnRole::Vector(shape) => shape.to_string(),
         }
     }
+}
+
+/// The shape of a column that has a sparse vector's type and says its size.
+fn sparse_shape(field: &Field) -> Option<VectorShape> {
+    let size = field.metadata().get(SPARSE_SIZE_KEY)?.parse().ok()?;
+    (*field.data_type() == sparse_vector_type()).then_some(VectorShape::Sparse(Some(size)))
 }
 
 /// The columns that a stage sees: those of the table, replaced and extended by the stages before.
@@ -101,12 +165,7 @@ pub struct Scope {
 impl Scope {
     /// The columns of a table.
     pub fn of(schema: &Schema) -> Self {
-        let column = |field: &arrow::datatypes::FieldRef| StageColumn {
-            name: field.name().clone(),
-            data_type: field.data_type().clone(),
-            role: ColumnRole::Plain,
-        };
-        Self { columns: schema.fields().iter().map(column).collect() }
+        Self { columns: schema.fields().iter().map(|field| StageColumn::of_field(field)).collect() }
     }
 
     /// A column by its name.
@@ -165,6 +224,41 @@ impl Scope {
         Err(MlError::Invalid(format!("column {name:?} is {}; expected {expected}", column.describe())))
     }
 
+    /// The shape of a column of vectors.
+    ///
+    /// # Errors
+    /// A column that does not exist or has another type.
+    pub fn vector(&self, name: &str) -> Result<VectorShape> {
+        let column = self.column(name)?;
+        match column.role {
+            ColumnRole::Vector(shape) => Ok(shape),
+            _ => Err(MlError::Invalid(format!(
+                "column {name:?} is {}; expected a vector, such as a vector_assembler with an output makes",
+                column.describe()
+            ))),
+        }
+    }
+
+    /// The size of a column of dense vectors; none where only the fit finds it.
+    ///
+    /// # Errors
+    /// As [`Self::vector`], and sparse vectors.
+    pub fn dense_vector(&self, name: &str) -> Result<Option<usize>> {
+        match self.vector(name)? {
+            VectorShape::Dense(size) => Ok(size),
+            sparse => Err(MlError::Invalid(format!("column {name:?} is {sparse}; expected a dense vector"))),
+        }
+    }
+
+    /// The same once the stages before are fitted, when every size is known.
+    ///
+    /// # Errors
+    /// As [`Self::dense_vector`].
+    pub(crate) fn fitted_vector(&self, name: &str) -> Result<usize> {
+        self.dense_vector(name)?
+            .ok_or_else(|| MlError::Internal(format!("the size of vector {name:?} is not known after its stage's fit")))
+    }
+
     /// A column that holds category indices.
     ///
     /// # Errors
@@ -173,7 +267,7 @@ impl Scope {
         let column = self.column(name)?;
         match &column.role {
             ColumnRole::Category(categories) => Ok(categories.as_ref()),
-            ColumnRole::Plain => Err(MlError::Invalid(format!(
+            _ => Err(MlError::Invalid(format!(
                 "column {name:?} is {}; expected an indexed category: put a string_indexer before it",
                 column.describe()
             ))),
@@ -192,6 +286,11 @@ impl Scope {
 /// A column as a `Float64`, whatever numeric type it has.
 pub(crate) fn number_expr(column: &str) -> Expr {
     cast(ident(column), DataType::Float64)
+}
+
+/// A column of dense vectors, whatever type its numbers have.
+pub(crate) fn vector_expr(column: &str, size: usize) -> Expr {
+    cast(ident(column), vector_type(size))
 }
 
 /// A column as text, whatever type of text it has; numbers and booleans as they are written.

@@ -16,6 +16,7 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use serde_json::{Map, Value};
 
 use crate::Result;
+use crate::functions::vector::vector_type;
 use crate::pipeline::{Pipeline, PipelineModel, Subset};
 use crate::stage::StageRegistry;
 
@@ -135,10 +136,7 @@ fn frame(schema: &SchemaRef, rows: &Value, batch_rows: usize) -> DataFrame {
 
 fn batch(schema: &SchemaRef, rows: &[Value]) -> RecordBatch {
     // Numbers travel as text, which may be NaN or Infinity, and are cast.
-    let text = |field: &Arc<Field>| match field.data_type() {
-        DataType::Float64 => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
-        _ => Arc::clone(field),
-    };
+    let text = |field: &Arc<Field>| Field::new(field.name(), type_with_texts(field.data_type()), true);
     let read: Schema = Schema::new(schema.fields().iter().map(text).collect::<Vec<_>>());
     let texts: Vec<Value> = rows.iter().map(|row| numbers_as_text(row, schema)).collect();
     let mut decoder = ReaderBuilder::new(Arc::new(read)).with_batch_size(texts.len()).build_decoder().unwrap();
@@ -149,21 +147,45 @@ fn batch(schema: &SchemaRef, rows: &[Value]) -> RecordBatch {
     RecordBatch::try_new(Arc::clone(schema), columns.collect()).unwrap()
 }
 
+/// The type with text for each `Float64` in it.
+fn type_with_texts(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Float64 => DataType::Utf8,
+        DataType::List(item) => DataType::new_list(type_with_texts(item.data_type()), true),
+        DataType::FixedSizeList(item, n) => DataType::new_fixed_size_list(type_with_texts(item.data_type()), *n, true),
+        other => other.clone(),
+    }
+}
+
 fn numbers_as_text(row: &Value, schema: &Schema) -> Value {
     let mut row = row.as_object().unwrap().clone();
-    for field in schema.fields().iter().filter(|f| *f.data_type() == DataType::Float64) {
+    for field in schema.fields().iter().filter(|f| type_with_texts(f.data_type()) != *f.data_type()) {
         let value = &mut row[field.name().as_str()];
-        if let Value::Number(number) = value {
-            *value = Value::String(number.to_string());
-        }
+        *value = with_texts(value);
     }
     Value::Object(row)
 }
 
+fn with_texts(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => Value::String(number.to_string()),
+        Value::Array(items) => items.iter().map(with_texts).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The size of the vectors in a column of the case.
+fn size_of_vectors(case: &Value, column: usize) -> usize {
+    let rows = ["fit", "transform"].into_iter().flat_map(|rows| case[rows].as_array().unwrap());
+    rows.filter_map(|row| row[column].as_array()).map(Vec::len).max().unwrap_or(0)
+}
+
 fn schema_of(case: &Value) -> SchemaRef {
-    let field = |column: &Value| {
+    let field = |(index, column): (usize, &Value)| {
         let data_type = match column[1].as_str().unwrap() {
             "double" => DataType::Float64,
+            "array<double>" => DataType::new_list(DataType::Float64, true),
+            "vector" => vector_type(size_of_vectors(case, index)),
             "int" => DataType::Int32,
             "bigint" => DataType::Int64,
             "boolean" => DataType::Boolean,
@@ -173,7 +195,8 @@ fn schema_of(case: &Value) -> SchemaRef {
         };
         Field::new(column[0].as_str().unwrap(), data_type, true)
     };
-    Arc::new(Schema::new(case["schema"].as_array().unwrap().iter().map(field).collect::<Vec<_>>()))
+    let columns = case["schema"].as_array().unwrap().iter().enumerate();
+    Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>()))
 }
 
 /// A value as the fixtures have it.
@@ -187,10 +210,12 @@ fn plain(value: &ScalarValue) -> Value {
         ScalarValue::Int32(Some(x)) => (*x).into(),
         ScalarValue::Boolean(Some(x)) => (*x).into(),
         ScalarValue::Utf8(Some(text)) => text.as_str().into(),
-        ScalarValue::List(list) => {
-            let items = list.value(0);
-            (0..items.len()).map(|i| plain(&ScalarValue::try_from_array(&items, i).unwrap())).collect()
-        }
+        ScalarValue::List(list) => plain_items(&list.value(0)),
+        ScalarValue::FixedSizeList(list) => plain_items(&list.value(0)),
         other => panic!("a value of type {}", other.data_type()),
     }
+}
+
+fn plain_items(items: &ArrayRef) -> Value {
+    (0..items.len()).map(|i| plain(&ScalarValue::try_from_array(items, i).unwrap())).collect()
 }

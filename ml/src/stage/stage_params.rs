@@ -58,6 +58,16 @@ impl<'a> StageParams<'a> {
         }
     }
 
+    /// One column name.
+    ///
+    /// # Errors
+    /// Another kind of value.
+    pub fn column(&self, name: &str) -> Result<Option<String>> {
+        let column =
+            |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| expected(name, "a column name", value));
+        self.get(name).map(column).transpose()
+    }
+
     /// The columns `inputs`, which must be there.
     ///
     /// # Errors

@@ -51,9 +51,7 @@ impl Binned {
                 (FeatureValues::Category(values), FeatureKind::Category { labels, .. }) => {
                     category_column(values, rows, labels.len())
                 }
-                (FeatureValues::Category(values), FeatureKind::Number | FeatureKind::Other) => {
-                    category_column(values, rows, 0)
-                }
+                (FeatureValues::Category(values), _) => category_column(values, rows, 0),
             })
             .collect();
         Self { columns, n_rows: rows.len() }

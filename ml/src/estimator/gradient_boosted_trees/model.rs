@@ -215,8 +215,8 @@ impl Tree {
         }
         for (feature, categories) in self.feature.iter().zip(&self.categories) {
             let n_labels = match &features[*feature as usize].kind {
-                FeatureKind::Number | FeatureKind::Other => 0,
                 FeatureKind::Category { labels, .. } => labels.len(),
+                _ => 0,
             };
             if let Some(index) = categories.iter().find(|c| **c as usize >= n_labels) {
                 return Err(format!("feature {feature} has no category {index}"));
@@ -240,12 +240,12 @@ impl Tree {
         let nodes = (0..self.feature.len())
             .map(|i| {
                 let kind = match (&features[self.feature[i] as usize].kind, self.missing_left[i]) {
-                    (FeatureKind::Number | FeatureKind::Other, false) => MISSING_RIGHT,
-                    (FeatureKind::Number | FeatureKind::Other, true) => MISSING_LEFT,
                     (FeatureKind::Category { .. }, _) => {
                         sets.push(bitset(&self.categories[i]));
                         FIRST_SET + sets.len() as u32 - 1
                     }
+                    (_, false) => MISSING_RIGHT,
+                    (_, true) => MISSING_LEFT,
                 };
                 let children = [child(self.right[i]), child(self.left[i])];
                 Node { threshold: self.threshold[i], children, feature: self.feature[i], kind }

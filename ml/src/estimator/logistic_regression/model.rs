@@ -136,7 +136,7 @@ impl Model for LogisticRegressionModel {
 /// How many columns a feature has in the one-hot view.
 fn n_columns(feature: &Feature) -> usize {
     match &feature.kind {
-        FeatureKind::Number | FeatureKind::Other => 1,
         FeatureKind::Category { indicators, .. } => *indicators,
+        _ => 1,
     }
 }

@@ -37,8 +37,8 @@ impl Inputs {
             .iter()
             .map(|feature| {
                 let (place, size) = match &feature.kind {
-                    FeatureKind::Number | FeatureKind::Other => (&mut number, 1),
                     FeatureKind::Category { indicators, .. } => (&mut indicator, *indicators),
+                    _ => (&mut number, 1),
                 };
                 *place += size;
                 (*place - size, size)

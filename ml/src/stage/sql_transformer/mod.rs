@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::statement::RowPlan;
-use super::{ColumnRole, FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams};
+use super::{ColumnRole, FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams, VectorShape};
+use crate::functions::vector::vector_size;
 use crate::matrix::FeatureKind;
 use crate::pipeline::normalised;
 use crate::{MlError, Result};
@@ -109,8 +110,9 @@ impl Stage for SqlTransformer {
             Some(ColumnRole::Category(Some(categories))) => {
                 FeatureKind::Category { labels: categories.labels.clone(), indicators: categories.indicators }
             }
+            Some(ColumnRole::Vector(VectorShape::Sparse(Some(size)))) => FeatureKind::SparseVector { size: *size },
             _ if data_type.is_numeric() || *data_type == DataType::Boolean => FeatureKind::Number,
-            _ => FeatureKind::Other,
+            _ => vector_size(data_type).map_or(FeatureKind::Other, |size| FeatureKind::Vector { size }),
         };
         let column = |name: &String| {
             let data_type = normalised(&scope.column(name)?.data_type);
