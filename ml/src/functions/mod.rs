@@ -14,7 +14,9 @@ pub mod category_index;
 pub mod category_label;
 pub mod category_means;
 pub mod category_value;
+pub mod distinct_numbers;
 pub mod exact;
+pub mod exact_covariances;
 pub mod exact_mean;
 pub mod exact_mode;
 pub mod exact_moments;
@@ -59,9 +61,11 @@ fn fitting_udfs() -> Vec<Arc<AggregateUDF>> {
         exact_mean::udaf(),
         exact_moments::udaf(),
         exact_quantile::udaf(),
+        exact_covariances::udaf(),
         exact_mode::udaf(),
         category_counts::udaf(),
         category_means::udaf(),
+        distinct_numbers::udaf(),
     ]
 }
 

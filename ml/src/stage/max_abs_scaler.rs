@@ -6,11 +6,10 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 use serde_json::Value;
 
-use super::scaling::{FittedScaler, Scaling};
-use super::scope::number_expr;
+use super::scaling::{self, FittedScaler, Scaled, Scaling};
 use super::{FittedStage, Scope, Stage, StageColumn, StageParams};
+use crate::Result;
 use crate::functions::exact_moments;
-use crate::{MlError, Result};
 
 const NAME: &str = "max_abs_scaler";
 const PARAMS: [&str; 2] = ["inputs", "outputs"];
@@ -18,10 +17,11 @@ const PARAMS: [&str; 2] = ["inputs", "outputs"];
 /// Divides by the largest magnitude, as Spark ML's `MaxAbsScaler`; a column of zeros stays as it is.
 ///
 /// Null stays null and NaN stays NaN; both are left out of the fit. Values outside those of the fit leave the range. An
-/// infinity in the fit makes every number 0. Parameters: `inputs`, `outputs`.
+/// infinity in the fit makes every number 0. Elements of dense vectors are scaled one by one. Parameters: `inputs`,
+/// `outputs`.
 ///
-/// Differs from Spark: columns are scaled one by one, not as one vector; a column without a number cannot be fitted
-/// (Spark divides by the largest `f64`); what an infinity in the fit makes of infinities is 0 too (Spark's NaN).
+/// Differs from Spark: columns of numbers are scaled too; a column or element without a number cannot be fitted (Spark
+/// divides by the largest `f64`); what an infinity in the fit makes of infinities is 0 too (Spark's NaN).
 #[derive(Debug, Clone)]
 pub struct MaxAbsScaler {
     inputs: Vec<String>,
@@ -56,27 +56,23 @@ impl Stage for MaxAbsScaler {
     }
 
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
-        self.inputs.iter().try_for_each(|name| scope.number(name).map(|_| ()))?;
-        Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
+        scaling::plan(scope, &self.inputs, &self.outputs)
     }
 
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(self.inputs.iter().map(|column| exact_moments::exact_moments(number_expr(column))).collect())
+    fn aggregates(&self, scope: &Scope) -> Result<Vec<Expr>> {
+        let scaled = scaling::scaled(scope, &self.inputs)?;
+        Ok(scaled.into_iter().map(|part| exact_moments::exact_moments(part.expr)).collect())
     }
 
-    fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
-        let scaling = |(column, value): (&String, &ScalarValue)| {
-            let Some((min, max)) = exact_moments::from_scalar(value)?.bounds() else {
-                return Err(MlError::Invalid(format!("column {column:?} has no value that is present; leave it out")));
-            };
+    fn fit(&self, scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
+        let scaling = |(part, value): (&Scaled, &ScalarValue)| {
+            let bounds = exact_moments::from_scalar(value)?.bounds();
+            let (min, max) = bounds.ok_or_else(|| scaling::nothing_present(&part.name))?;
             Ok(dividing_by(min.abs().max(max.abs())))
         };
-        Ok(Arc::new(FittedScaler {
-            stage: NAME.to_owned(),
-            inputs: self.inputs.clone(),
-            outputs: self.outputs.clone(),
-            scalings: self.inputs.iter().zip(values).map(scaling).collect::<Result<_>>()?,
-        }))
+        let scaled = scaling::scaled(scope, &self.inputs)?;
+        let scalings = scaled.iter().zip(values).map(scaling).collect::<Result<_>>()?;
+        Ok(Arc::new(FittedScaler::new(NAME, scope, &self.inputs, &self.outputs, scalings)?))
     }
 }
 

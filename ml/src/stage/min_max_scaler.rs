@@ -6,8 +6,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 use serde_json::Value;
 
-use super::scaling::{FittedScaler, Scaling};
-use super::scope::number_expr;
+use super::scaling::{self, FittedScaler, Scaled, Scaling};
 use super::{FittedStage, Scope, Stage, StageColumn, StageParams};
 use crate::functions::exact_moments;
 use crate::{MlError, Result};
@@ -19,10 +18,11 @@ const PARAMS: [&str; 4] = ["inputs", "outputs", "min", "max"];
 ///
 /// Null stays null and NaN stays NaN; both are left out of the fit. Values outside those of the fit leave the range. A
 /// column that does not vary, or varies over an infinite range, becomes the middle of `min` and `max`, as in Spark.
-/// Parameters: `inputs`, `outputs`, `min` (default 0), `max` (default 1).
+/// Parameters: `inputs`, `outputs`, `min` (default 0), `max` (default 1). Elements of dense vectors are scaled one by
+/// one.
 ///
-/// Differs from Spark: columns are scaled one by one, not as one vector; a column without a number cannot be fitted
-/// (Spark makes everything the middle).
+/// Differs from Spark: columns of numbers are scaled too; a column or element without a number cannot be fitted (Spark
+/// makes everything the middle).
 #[derive(Debug, Clone)]
 pub struct MinMaxScaler {
     inputs: Vec<String>,
@@ -79,26 +79,22 @@ impl Stage for MinMaxScaler {
     }
 
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
-        self.inputs.iter().try_for_each(|name| scope.number(name).map(|_| ()))?;
-        Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
+        scaling::plan(scope, &self.inputs, &self.outputs)
     }
 
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(self.inputs.iter().map(|column| exact_moments::exact_moments(number_expr(column))).collect())
+    fn aggregates(&self, scope: &Scope) -> Result<Vec<Expr>> {
+        let scaled = scaling::scaled(scope, &self.inputs)?;
+        Ok(scaled.into_iter().map(|part| exact_moments::exact_moments(part.expr)).collect())
     }
 
-    fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
-        let scaling = |(column, value): (&String, &ScalarValue)| {
-            let Some((low, high)) = exact_moments::from_scalar(value)?.bounds() else {
-                return Err(MlError::Invalid(format!("column {column:?} has no value that is present; leave it out")));
-            };
+    fn fit(&self, scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
+        let scaling = |(part, value): (&Scaled, &ScalarValue)| {
+            let bounds = exact_moments::from_scalar(value)?.bounds();
+            let (low, high) = bounds.ok_or_else(|| scaling::nothing_present(&part.name))?;
             Ok(self.scaling(low, high))
         };
-        Ok(Arc::new(FittedScaler {
-            stage: NAME.to_owned(),
-            inputs: self.inputs.clone(),
-            outputs: self.outputs.clone(),
-            scalings: self.inputs.iter().zip(values).map(scaling).collect::<Result<_>>()?,
-        }))
+        let scaled = scaling::scaled(scope, &self.inputs)?;
+        let scalings = scaled.iter().zip(values).map(scaling).collect::<Result<_>>()?;
+        Ok(Arc::new(FittedScaler::new(NAME, scope, &self.inputs, &self.outputs, scalings)?))
     }
 }

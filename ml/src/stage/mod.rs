@@ -17,18 +17,25 @@ use crate::matrix::FeatureKind;
 
 mod binarizer;
 mod bucketizer;
+mod dct;
+mod elementwise_product;
 mod imputer;
 mod index_to_string;
+mod interaction;
 mod max_abs_scaler;
 mod min_max_scaler;
 mod n_gram;
+mod normalizer;
 mod one_hot_encoder;
+mod pca;
+mod polynomial_expansion;
 mod quantile_discretizer;
 mod regex_tokenizer;
 mod registry;
 mod robust_scaler;
 mod scaling;
 mod scope;
+mod selector;
 mod sql_transformer;
 mod stage_params;
 mod standard_scaler;
@@ -36,7 +43,13 @@ mod stop_words_remover;
 mod string_indexer;
 mod target_encoder;
 mod tokenizer;
+mod univariate_feature_selector;
+mod variance_threshold_selector;
 mod vector_assembler;
+mod vector_indexer;
+mod vector_map;
+mod vector_size_hint;
+mod vector_slicer;
 
 #[cfg(test)]
 mod mistakes;
@@ -44,15 +57,23 @@ mod mistakes;
 mod spark_parity;
 #[cfg(test)]
 mod text_tests;
+#[cfg(test)]
+mod vector_tests;
 
 pub use binarizer::Binarizer;
 pub use bucketizer::Bucketizer;
+pub use dct::Dct;
+pub use elementwise_product::ElementwiseProduct;
 pub use imputer::{Imputer, Strategy};
 pub use index_to_string::IndexToString;
+pub use interaction::Interaction;
 pub use max_abs_scaler::MaxAbsScaler;
 pub use min_max_scaler::MinMaxScaler;
 pub use n_gram::NGram;
+pub use normalizer::Normalizer;
 pub use one_hot_encoder::OneHotEncoder;
+pub use pca::Pca;
+pub use polynomial_expansion::PolynomialExpansion;
 pub use quantile_discretizer::QuantileDiscretizer;
 pub use regex_tokenizer::RegexTokenizer;
 pub use registry::{FittedStageLoader, StageParser, StageRegistry};
@@ -65,7 +86,13 @@ pub use stop_words_remover::StopWordsRemover;
 pub use string_indexer::{StringIndexer, StringOrderType};
 pub use target_encoder::{TargetEncoder, TargetType};
 pub use tokenizer::Tokenizer;
+pub use univariate_feature_selector::{Selection, UnivariateFeatureSelector};
+pub use variance_threshold_selector::VarianceThresholdSelector;
 pub use vector_assembler::VectorAssembler;
+pub use vector_indexer::VectorIndexer;
+pub use vector_map::{VectorMap, VectorStage};
+pub use vector_size_hint::VectorSizeHint;
+pub use vector_slicer::VectorSlicer;
 
 pub use crate::functions::category_index::Invalid;
 

@@ -11,20 +11,27 @@ use super::binarizer::Binarizer;
 use super::bucketizer::Bucketizer;
 use super::imputer::FittedImputer;
 use super::index_to_string::FittedIndexToString;
+use super::interaction::FittedInteraction;
 use super::n_gram::NGram;
 use super::one_hot_encoder::FittedOneHotEncoder;
+use super::pca::FittedPca;
 use super::regex_tokenizer::RegexTokenizer;
 use super::scaling::FittedScaler;
+use super::selector::FittedSelector;
 use super::sql_transformer::FittedSqlTransformer;
-use super::standard_scaler::FittedStandardScaler;
 use super::stop_words_remover::StopWordsRemover;
 use super::string_indexer::FittedStringIndexer;
 use super::target_encoder::FittedTargetEncoder;
 use super::tokenizer::Tokenizer;
 use super::vector_assembler::FittedVectorAssembler;
+use super::vector_indexer::FittedVectorIndexer;
+use super::vector_map::FittedVectorStage;
+use super::vector_size_hint::FittedVectorSizeHint;
 use super::{
-    FittedStage, Imputer, IndexToString, MaxAbsScaler, MinMaxScaler, OneHotEncoder, QuantileDiscretizer, RobustScaler,
-    SqlTransformer, Stage, StandardScaler, StringIndexer, TargetEncoder, VectorAssembler,
+    Dct, ElementwiseProduct, FittedStage, Imputer, IndexToString, Interaction, MaxAbsScaler, MinMaxScaler, Normalizer,
+    OneHotEncoder, Pca, PolynomialExpansion, QuantileDiscretizer, RobustScaler, SqlTransformer, Stage, StandardScaler,
+    StringIndexer, TargetEncoder, UnivariateFeatureSelector, VarianceThresholdSelector, VectorAssembler, VectorIndexer,
+    VectorSizeHint, VectorSlicer, VectorStage,
 };
 use crate::suggest::did_you_mean;
 use crate::{MlError, Result};
@@ -101,22 +108,42 @@ impl Default for StageRegistry {
         registry
             .register("binarizer", Binarizer::parse, load::<Binarizer>)
             .register("bucketizer", Bucketizer::parse, load::<Bucketizer>)
+            .register("chi_sq_selector", UnivariateFeatureSelector::parse_chi_sq, load::<FittedSelector>)
+            .register("dct", VectorStage::<Dct>::parse, load::<FittedVectorStage<Dct>>)
+            .register(
+                "elementwise_product",
+                VectorStage::<ElementwiseProduct>::parse,
+                load::<FittedVectorStage<ElementwiseProduct>>,
+            )
             .register("imputer", Imputer::parse, load::<FittedImputer>)
             .register("index_to_string", IndexToString::parse, load::<FittedIndexToString>)
+            .register("interaction", Interaction::parse, load::<FittedInteraction>)
             .register("max_abs_scaler", MaxAbsScaler::parse, load::<FittedScaler>)
             .register("min_max_scaler", MinMaxScaler::parse, load::<FittedScaler>)
             .register("n_gram", NGram::parse, load::<NGram>)
+            .register("normalizer", VectorStage::<Normalizer>::parse, load::<FittedVectorStage<Normalizer>>)
             .register("one_hot_encoder", OneHotEncoder::parse, load::<FittedOneHotEncoder>)
+            .register("pca", Pca::parse, load::<FittedPca>)
+            .register(
+                "polynomial_expansion",
+                VectorStage::<PolynomialExpansion>::parse,
+                load::<FittedVectorStage<PolynomialExpansion>>,
+            )
             .register("quantile_discretizer", QuantileDiscretizer::parse, load::<Bucketizer>)
             .register("regex_tokenizer", RegexTokenizer::parse, load::<RegexTokenizer>)
             .register("robust_scaler", RobustScaler::parse, load::<FittedScaler>)
             .register("sql_transformer", SqlTransformer::parse, FittedSqlTransformer::load)
-            .register("standard_scaler", StandardScaler::parse, load::<FittedStandardScaler>)
+            .register("standard_scaler", StandardScaler::parse, load::<FittedScaler>)
             .register("stop_words_remover", StopWordsRemover::parse, load::<StopWordsRemover>)
             .register("string_indexer", StringIndexer::parse, load::<FittedStringIndexer>)
             .register("target_encoder", TargetEncoder::parse, load::<FittedTargetEncoder>)
             .register("tokenizer", Tokenizer::parse, load::<Tokenizer>)
-            .register("vector_assembler", VectorAssembler::parse, load::<FittedVectorAssembler>);
+            .register("univariate_feature_selector", UnivariateFeatureSelector::parse, load::<FittedSelector>)
+            .register("variance_threshold_selector", VarianceThresholdSelector::parse, load::<FittedSelector>)
+            .register("vector_assembler", VectorAssembler::parse, load::<FittedVectorAssembler>)
+            .register("vector_indexer", VectorIndexer::parse, load::<FittedVectorIndexer>)
+            .register("vector_size_hint", VectorSizeHint::parse, load::<FittedVectorSizeHint>)
+            .register("vector_slicer", VectorSlicer::parse, load::<FittedSelector>);
         registry
     }
 }

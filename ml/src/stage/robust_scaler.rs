@@ -6,8 +6,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 use serde_json::Value;
 
-use super::scaling::{FittedScaler, Scaling};
-use super::scope::number_expr;
+use super::scaling::{self, FittedScaler, Scaled, Scaling};
 use super::{FittedStage, Scope, Stage, StageColumn, StageParams};
 use crate::functions::exact_quantile;
 use crate::{MlError, Result};
@@ -24,9 +23,11 @@ const MEDIAN: f64 = 0.5;
 /// Parameters: `inputs`, `outputs`, `lower` (default 0.25), `upper` (default 0.75), `with_centering` (default false),
 /// `with_scaling` (default true).
 ///
-/// Differs from Spark: columns are scaled one by one, not as one vector; the quantiles are those of [`exact_quantile`],
-/// Spark's are within 0.1 % of the rank, and there is no `relative_error`; where all numbers become 0, infinities do
-/// too (Spark's become NaN).
+/// Elements of dense vectors are scaled one by one.
+///
+/// Differs from Spark: columns of numbers are scaled too; the quantiles are those of [`exact_quantile`], Spark's are
+/// within 0.1 % of the rank, and there is no `relative_error`; where all numbers become 0, infinities do too (Spark's
+/// become NaN).
 #[derive(Debug, Clone)]
 pub struct RobustScaler {
     inputs: Vec<String>,
@@ -103,28 +104,22 @@ impl Stage for RobustScaler {
     }
 
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
-        self.inputs.iter().try_for_each(|name| scope.number(name).map(|_| ()))?;
-        Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
+        scaling::plan(scope, &self.inputs, &self.outputs)
     }
 
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
+    fn aggregates(&self, scope: &Scope) -> Result<Vec<Expr>> {
         let shares = [self.lower, MEDIAN, self.upper];
-        let aggregate = |column: &String| exact_quantile::exact_quantiles(number_expr(column), &shares);
-        Ok(self.inputs.iter().map(aggregate).collect())
+        let aggregate = |part: Scaled| exact_quantile::exact_quantiles(part.expr, &shares);
+        Ok(scaling::scaled(scope, &self.inputs)?.into_iter().map(aggregate).collect())
     }
 
-    fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
-        let scaling = |(column, value): (&String, &ScalarValue)| {
-            let Some(quantiles) = exact_quantile::from_scalar(value)?.and_then(|q| <[f64; 3]>::try_from(q).ok()) else {
-                return Err(MlError::Invalid(format!("column {column:?} has no value that is present; leave it out")));
-            };
-            Ok(self.scaling(quantiles))
+    fn fit(&self, scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
+        let scaling = |(part, value): (&Scaled, &ScalarValue)| {
+            let quantiles = exact_quantile::from_scalar(value)?.and_then(|q| <[f64; 3]>::try_from(q).ok());
+            Ok(self.scaling(quantiles.ok_or_else(|| scaling::nothing_present(&part.name))?))
         };
-        Ok(Arc::new(FittedScaler {
-            stage: NAME.to_owned(),
-            inputs: self.inputs.clone(),
-            outputs: self.outputs.clone(),
-            scalings: self.inputs.iter().zip(values).map(scaling).collect::<Result<_>>()?,
-        }))
+        let scaled = scaling::scaled(scope, &self.inputs)?;
+        let scalings = scaled.iter().zip(values).map(scaling).collect::<Result<_>>()?;
+        Ok(Arc::new(FittedScaler::new(NAME, scope, &self.inputs, &self.outputs, scalings)?))
     }
 }

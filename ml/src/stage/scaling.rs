@@ -1,4 +1,4 @@
-//! Columns shifted and stretched: what scalers fit to.
+//! Columns, and elements of vectors, shifted and stretched: what scalers fit to.
 
 use datafusion::functions::expr_fn::isnan;
 use datafusion::logical_expr::{Expr, lit};
@@ -6,11 +6,60 @@ use datafusion::prelude::when;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::scope::number_expr;
-use super::{FittedOutput, FittedStage};
-use crate::Result;
+use super::scope::{number_expr, vector_expr};
+use super::{ColumnRole, FittedOutput, FittedStage, Scope, StageColumn};
 use crate::codec::exact;
-use crate::matrix::FeatureKind;
+use crate::functions::vector::element::vector_element;
+use crate::functions::vector::shift_scale::shift_scale;
+use crate::matrix::{FeatureKind, element_name};
+use crate::{MlError, Result};
+
+/// What a scaler writes for each input: a number for a number, a vector for a dense vector.
+pub(super) fn plan(scope: &Scope, inputs: &[String], outputs: &[String]) -> Result<Vec<StageColumn>> {
+    let column = |(input, output): (&String, &String)| {
+        if scope.column(input)?.is_number() {
+            return Ok(StageColumn::number(output));
+        }
+        Ok(StageColumn::vector(output, vector_size(scope, input)?))
+    };
+    inputs.iter().zip(outputs).map(column).collect()
+}
+
+/// The size of a dense vector, for columns that are not numbers.
+fn vector_size(scope: &Scope, name: &str) -> Result<Option<usize>> {
+    match scope.column(name)?.role {
+        ColumnRole::Vector(_) => scope.dense_vector(name),
+        _ => scope.number(name).map(|_| None),
+    }
+}
+
+/// What is scaled by itself: a column of numbers, or an element of a vector.
+pub(super) struct Scaled {
+    /// Its name, `x` or `v[0]`, for messages.
+    pub(super) name: String,
+    /// Its value.
+    pub(super) expr: Expr,
+}
+
+/// All that is scaled, input by input.
+pub(super) fn scaled(scope: &Scope, inputs: &[String]) -> Result<Vec<Scaled>> {
+    let mut all = Vec::new();
+    for name in inputs {
+        match vector_size(scope, name)? {
+            None => all.push(Scaled { name: name.clone(), expr: number_expr(name) }),
+            Some(size) => all.extend(
+                (0..size)
+                    .map(|i| Scaled { name: element_name(name, i), expr: vector_element(vector_expr(name, size), i) }),
+            ),
+        }
+    }
+    Ok(all)
+}
+
+/// The error of a column or element that a fit finds no number in.
+pub(super) fn nothing_present(name: &str) -> MlError {
+    MlError::Invalid(format!("column {name:?} has no value that is present; leave it out"))
+}
 
 /// `(x - shift) * scale + offset`; with a scale of 0 it is the offset for every number, infinities too. Null stays
 /// null and NaN stays NaN.
@@ -46,8 +95,52 @@ pub(super) struct FittedScaler {
     pub(super) stage: String,
     pub(super) inputs: Vec<String>,
     pub(super) outputs: Vec<String>,
-    /// One for each input.
+    /// The size of each input that is a vector; empty where none is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sizes: Vec<Option<usize>>,
+    /// One for each input that is a number, and for each element of one that is a vector.
     pub(super) scalings: Vec<Scaling>,
+}
+
+impl FittedScaler {
+    /// A scaler of these inputs, with a scaling for each of [`scaled`].
+    pub(super) fn new(
+        stage: &str,
+        scope: &Scope,
+        inputs: &[String],
+        outputs: &[String],
+        scalings: Vec<Scaling>,
+    ) -> Result<Self> {
+        let sizes = inputs.iter().map(|name| vector_size(scope, name)).collect::<Result<Vec<_>>>()?;
+        let sizes = if sizes.iter().all(Option::is_none) { Vec::new() } else { sizes };
+        Ok(Self { stage: stage.to_owned(), inputs: inputs.to_vec(), outputs: outputs.to_vec(), sizes, scalings })
+    }
+
+    /// Each input with its size, if it is a vector, and its scalings.
+    fn columns(&self) -> impl Iterator<Item = (&String, Option<usize>, &[Scaling])> {
+        let sizes = self.sizes.iter().copied().chain(std::iter::repeat(None));
+        let mut rest = &self.scalings[..];
+        self.inputs.iter().zip(sizes).map(move |(input, size)| {
+            let (own, others) = rest.split_at(size.unwrap_or(1).min(rest.len()));
+            rest = others;
+            (input, size, own)
+        })
+    }
+
+    fn output(&self, input: &str, size: Option<usize>, scalings: &[Scaling]) -> Result<(Expr, FeatureKind)> {
+        match (size, scalings) {
+            (None, [scaling]) => Ok((scaling.expr(number_expr(input))?, FeatureKind::Number)),
+            (Some(size), scalings) if scalings.len() == size => {
+                let each = |part: fn(&Scaling) -> f64| scalings.iter().map(part).collect::<Vec<f64>>();
+                let (shifts, scales, offsets) = (each(|s| s.shift), each(|s| s.scale), each(|s| s.offset));
+                Ok((shift_scale(vector_expr(input, size), &shifts, &scales, &offsets), FeatureKind::Vector { size }))
+            }
+            _ => Err(MlError::Corrupt {
+                what: "a fitted stage".to_owned(),
+                why: format!("{} of column {input:?} has {} scalings", self.stage, scalings.len()),
+            }),
+        }
+    }
 }
 
 impl FittedStage for FittedScaler {
@@ -60,12 +153,12 @@ impl FittedStage for FittedScaler {
     }
 
     fn outputs(&self) -> Result<Vec<FittedOutput>> {
-        let columns = self.inputs.iter().zip(&self.outputs).zip(&self.scalings);
-        let output = |((input, output), scaling): ((&String, &String), &Scaling)| {
-            let expr = scaling.expr(number_expr(input))?;
-            Ok(FittedOutput { column: output.clone(), expr, kind: FeatureKind::Number })
-        };
-        columns.map(output).collect()
+        let mut outputs = Vec::with_capacity(self.outputs.len());
+        for ((input, size, scalings), output) in self.columns().zip(&self.outputs) {
+            let (expr, kind) = self.output(input, size, scalings)?;
+            outputs.push(FittedOutput { column: output.clone(), expr, kind });
+        }
+        Ok(outputs)
     }
 
     fn save(&self) -> Result<Value> {
@@ -73,7 +166,14 @@ impl FittedStage for FittedScaler {
     }
 
     fn describe(&self) -> String {
-        let line = |(column, s): (&String, &Scaling)| format!("({column} - {}) * {} + {}", s.shift, s.scale, s.offset);
-        self.inputs.iter().zip(&self.scalings).map(line).collect::<Vec<_>>().join(", ")
+        let line = |name: &str, s: &Scaling| format!("({name} - {}) * {} + {}", s.shift, s.scale, s.offset);
+        let mut lines = Vec::with_capacity(self.scalings.len());
+        for (column, size, scalings) in self.columns() {
+            lines.extend(scalings.iter().enumerate().map(|(i, scaling)| match size {
+                None => line(column, scaling),
+                Some(_) => line(&element_name(column, i), scaling),
+            }));
+        }
+        lines.join(", ")
     }
 }

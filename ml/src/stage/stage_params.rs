@@ -68,6 +68,15 @@ impl<'a> StageParams<'a> {
         self.get(name).map(column).transpose()
     }
 
+    /// The column `output`, which must be there.
+    ///
+    /// # Errors
+    /// As [`Self::column`], and when there is none.
+    pub fn output(&self) -> Result<String> {
+        self.column("output")?
+            .ok_or_else(|| MlError::Invalid("parameter \"output\" is missing; expected a column name".to_owned()))
+    }
+
     /// The columns `inputs`, which must be there.
     ///
     /// # Errors
@@ -118,7 +127,7 @@ impl<'a> StageParams<'a> {
         }
     }
 
-    /// A number, or the text `NaN`, with a default.
+    /// A number, or one of the texts `NaN`, `Infinity` and `-Infinity`, with a default.
     ///
     /// # Errors
     /// Another value.
@@ -126,7 +135,7 @@ impl<'a> StageParams<'a> {
         match self.get(name) {
             None => Ok(default),
             Some(Value::String(text)) if text.eq_ignore_ascii_case("nan") => Ok(f64::NAN),
-            Some(other) => other.as_f64().ok_or_else(|| expected(name, "a number", other)),
+            Some(other) => number_of(other).ok_or_else(|| expected(name, "a number", other)),
         }
     }
 
@@ -192,6 +201,16 @@ impl<'a> StageParams<'a> {
             .map(Some)
     }
 
+    /// A list of whole numbers from 0, which must be there.
+    ///
+    /// # Errors
+    /// Another kind of value, or none.
+    pub fn count_list(&self, name: &str) -> Result<Vec<u32>> {
+        let value = self.get(name).unwrap_or(&Value::Null);
+        let counts: Option<Vec<u32>> = value.as_array().and_then(|items| items.iter().map(whole_number).collect());
+        counts.ok_or_else(|| expected(name, "a list of whole numbers", value))
+    }
+
     /// `handle_invalid`: `error`, the default, `skip` or `keep`.
     ///
     /// # Errors
@@ -233,13 +252,16 @@ fn whole_number(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|number| u32::try_from(number).ok())
 }
 
-fn numbers_of(value: &Value) -> Option<Vec<f64>> {
-    let number = |item: &Value| match item {
+fn number_of(value: &Value) -> Option<f64> {
+    match value {
         Value::String(text) if text == "Infinity" => Some(f64::INFINITY),
         Value::String(text) if text == "-Infinity" => Some(f64::NEG_INFINITY),
         other => other.as_f64(),
-    };
-    value.as_array()?.iter().map(number).collect()
+    }
+}
+
+fn numbers_of(value: &Value) -> Option<Vec<f64>> {
+    value.as_array()?.iter().map(number_of).collect()
 }
 
 fn expected(name: &str, what: &str, got: &Value) -> MlError {

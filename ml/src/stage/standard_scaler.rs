@@ -6,16 +6,12 @@ use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::isnan;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::when;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::scaling::Scaling;
-use super::scope::number_expr;
-use super::{FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams};
-use crate::codec::exact;
+use super::scaling::{self, FittedScaler, Scaled, Scaling};
+use super::{FittedStage, Scope, Stage, StageColumn, StageParams};
 use crate::functions::exact::Moments;
 use crate::functions::exact_moments;
-use crate::matrix::FeatureKind;
 use crate::{MlError, Result};
 
 const NAME: &str = "standard_scaler";
@@ -26,7 +22,7 @@ const PARAMS: [&str; 4] = ["inputs", "outputs", "with_mean", "with_std"];
 ///
 /// Null stays null and NaN stays NaN; both are left out of the fit (Spark's fit gives NaN instead). A column that does
 /// not vary becomes 0, as in Spark. Parameters: `inputs`, `outputs`, `with_mean` (default false), `with_std`
-/// (default true). Columns are scaled one by one, not as one vector.
+/// (default true). Columns of numbers are scaled one by one, and so are the elements of dense vectors.
 #[derive(Debug, Clone)]
 pub struct StandardScaler {
     inputs: Vec<String>,
@@ -65,10 +61,8 @@ impl StandardScaler {
         }))
     }
 
-    fn fit_column(&self, column: &str, moments: Moments) -> Result<(f64, f64)> {
-        let Some(mean) = moments.mean else {
-            return Err(MlError::Invalid(format!("column {column:?} has no value that is present; leave it out")));
-        };
+    fn scaling(&self, column: &str, moments: Moments) -> Result<Scaling> {
+        let mean = moments.mean.ok_or_else(|| scaling::nothing_present(column))?;
         let std = moments.variance.unwrap_or(0.0).sqrt();
         if !mean.is_finite() || !std.is_finite() {
             return Err(MlError::Invalid(format!(
@@ -82,7 +76,7 @@ impl StandardScaler {
         } else {
             1.0 / std
         };
-        Ok((if self.with_mean { mean } else { 0.0 }, scale))
+        Ok(Scaling { shift: if self.with_mean { mean } else { 0.0 }, scale, offset: 0.0 })
     }
 }
 
@@ -100,68 +94,22 @@ impl Stage for StandardScaler {
     }
 
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
-        self.inputs.iter().try_for_each(|name| scope.number(name).map(|_| ()))?;
-        Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
+        scaling::plan(scope, &self.inputs, &self.outputs)
     }
 
-    fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        let aggregate = |column: &String| {
-            let x = number_expr(column);
+    fn aggregates(&self, scope: &Scope) -> Result<Vec<Expr>> {
+        let aggregate = |Scaled { expr: x, .. }: Scaled| {
             let present = when(isnan(x.clone()), lit(ScalarValue::Float64(None))).otherwise(x)?;
             Ok(exact_moments::exact_moments(present))
         };
-        self.inputs.iter().map(aggregate).collect()
+        scaling::scaled(scope, &self.inputs)?.into_iter().map(aggregate).collect()
     }
 
-    fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
-        let column =
-            |(column, value): (&String, &ScalarValue)| self.fit_column(column, exact_moments::from_scalar(value)?);
-        let fitted = self.inputs.iter().zip(values).map(column).collect::<Result<Vec<_>>>()?;
-        let (means, scales) = fitted.into_iter().unzip();
-        Ok(Arc::new(FittedStandardScaler { inputs: self.inputs.clone(), outputs: self.outputs.clone(), means, scales }))
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct FittedStandardScaler {
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    /// What is taken off; 0 without `with_mean`.
-    #[serde(with = "exact::list")]
-    means: Vec<f64>,
-    /// What is multiplied by; 1 without `with_std`, 0 for a column that does not vary.
-    #[serde(with = "exact::list")]
-    scales: Vec<f64>,
-}
-
-impl FittedStage for FittedStandardScaler {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn inputs(&self) -> &[String] {
-        &self.inputs
-    }
-
-    fn outputs(&self) -> Result<Vec<FittedOutput>> {
-        let fitted = self.means.iter().zip(&self.scales);
-        let columns = self.inputs.iter().zip(&self.outputs).zip(fitted);
-        let output = |((input, output), (&mean, &scale)): ((&String, &String), (&f64, &f64))| {
-            let expr = Scaling { shift: mean, scale, offset: 0.0 }.expr(number_expr(input))?;
-            Ok(FittedOutput { column: output.clone(), expr, kind: FeatureKind::Number })
-        };
-        columns.map(output).collect()
-    }
-
-    fn save(&self) -> Result<Value> {
-        super::registry::save(self)
-    }
-
-    fn describe(&self) -> String {
-        let fitted = self.means.iter().zip(&self.scales);
-        let columns = self.inputs.iter().zip(fitted);
-        let lines: Vec<String> =
-            columns.map(|(column, (mean, scale))| format!("({column} - {mean}) * {scale}")).collect();
-        lines.join(", ")
+    fn fit(&self, scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
+        let scaling =
+            |(part, value): (&Scaled, &ScalarValue)| self.scaling(&part.name, exact_moments::from_scalar(value)?);
+        let scaled = scaling::scaled(scope, &self.inputs)?;
+        let scalings = scaled.iter().zip(values).map(scaling).collect::<Result<_>>()?;
+        Ok(Arc::new(FittedScaler::new(NAME, scope, &self.inputs, &self.outputs, scalings)?))
     }
 }

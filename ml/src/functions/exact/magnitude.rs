@@ -61,6 +61,17 @@ impl Magnitude {
         Self::from_limbs(vec![value as u32, (value >> 32) as u32])
     }
 
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let limb = |number: &Self, i: usize| u64::from(number.0.get(i).copied().unwrap_or(0));
+        let mut carry = 0u64;
+        let limbs = (0..=self.0.len().max(other.0.len())).map(|i| {
+            let wide = limb(self, i) + limb(other, i) + carry;
+            carry = wide >> 32;
+            wide as u32
+        });
+        Self::from_limbs(limbs.collect())
+    }
+
     /// The absolute difference of two numbers, and whether it was `other` that was larger.
     pub(super) fn difference(&self, other: &Self) -> (Self, bool) {
         if self.cmp(other) == Ordering::Less { (other.minus(self), true) } else { (self.minus(other), false) }

@@ -1,10 +1,12 @@
 //! Exact arithmetic over `f64`: sums without any rounding until the end.
 
+mod covariances;
 mod magnitude;
 mod moments;
 mod superaccumulator;
 mod window;
 
+pub use covariances::ExactCovariances;
 pub use moments::{ExactMoments, Moments};
 pub use superaccumulator::Superaccumulator;
 pub(super) use superaccumulator::take;

@@ -48,6 +48,13 @@ impl Superaccumulator {
         self.add_bits_at(u128::from(mantissa) * u128::from(mantissa), 2 * offset, false);
     }
 
+    /// Adds the product of two finite values to a sum of squares.
+    pub fn add_product(&mut self, a: f64, b: f64) {
+        let ((x, x_offset), (y, y_offset)) = (parts(a), parts(b));
+        let is_negative = a.is_sign_negative() != b.is_sign_negative();
+        self.add_bits_at(u128::from(x) * u128::from(y), x_offset + y_offset, is_negative);
+    }
+
     /// Adds `bits · 2^offset` in units of the lowest bit; it must be within the range of a sum.
     pub(super) fn add_bits_at(&mut self, bits: u128, offset: u32, negative: bool) {
         if bits != 0 {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, exec_err};
-use datafusion::logical_expr::{Expr, ReturnFieldArgs, ScalarUDF};
+use datafusion::logical_expr::{Expr, ReturnFieldArgs, ScalarUDF, lit};
 
-use super::{Arguments, VectorFunction, Vectors, coerce_part, vector_size, vector_type, vectors};
+use super::{Arguments, VectorFunction, Vectors, checked_type, coerce_part, vector_size, vectors};
 
 const NAME: &str = "vector";
 
@@ -25,12 +25,17 @@ pub fn vector(parts: Vec<Expr>) -> Expr {
     udf().call(parts)
 }
 
+/// A vector of constants.
+pub fn weights(numbers: &[f64]) -> Expr {
+    vector(numbers.iter().map(|&number| lit(number)).collect())
+}
+
 fn coerce(arg_types: &[DataType]) -> Result<Vec<DataType>> {
     arg_types.iter().map(|arg| coerce_part(NAME, arg)).collect()
 }
 
 fn returns(args: &ReturnFieldArgs<'_>) -> Result<DataType> {
-    Ok(vector_type(args.arg_fields.iter().map(|field| part_size(field.data_type())).sum()))
+    checked_type(NAME, args.arg_fields.iter().map(|field| part_size(field.data_type())).sum())
 }
 
 /// How many elements a part gives.

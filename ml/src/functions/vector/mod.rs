@@ -14,19 +14,50 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, lit,
 };
 
 use super::support;
 
+pub mod arrays;
 pub mod concat;
+pub mod dct;
+pub mod dot;
+pub mod element;
+pub mod index;
+pub mod norm;
+pub mod outer;
+pub mod polynomial;
+pub mod project;
+pub mod scale;
+pub mod shift_scale;
+pub mod slice;
+
+/// Elements that a vector may have at most: 8 MiB for each row.
+pub const MAX_SIZE: usize = 1 << 20;
 
 /// The key of a sparse vector's size, as decimal text, in its field's metadata.
 pub const SPARSE_SIZE_KEY: &str = "tidemill.vector.size";
 
 /// The functions over vectors.
 pub(super) fn udfs() -> Vec<Arc<ScalarUDF>> {
-    vec![concat::udf()]
+    vec![
+        arrays::array_to_vector_udf(),
+        arrays::vector_to_array_udf(),
+        concat::udf(),
+        dct::udf(),
+        dot::udf(),
+        element::udf(),
+        index::udf(),
+        norm::norm_udf(),
+        norm::normalize_udf(),
+        outer::udf(),
+        polynomial::udf(),
+        project::udf(),
+        scale::udf(),
+        shift_scale::udf(),
+        slice::udf(),
+    ]
 }
 
 /// The type of a dense vector.
@@ -94,7 +125,7 @@ impl<'a> Vectors<'a> {
 
     /// The elements of each vector; of a null one they are arbitrary.
     pub(super) fn rows(&self) -> impl Iterator<Item = &[f64]> {
-        (0..self.len).map(|row| self.row(row))
+        (0..self.len).map(move |row| self.row(row))
     }
 
     /// The elements of one vector.
@@ -153,10 +184,78 @@ impl Arguments {
         self.0.number_rows
     }
 
+    /// An argument as a column.
+    pub(super) fn column(&self, index: usize) -> Result<ArrayRef> {
+        match self.0.args.get(index) {
+            Some(arg) => arg.to_array(self.n_rows()),
+            None => exec_err!("expected argument {index}, got {}", self.0.args.len()),
+        }
+    }
+
     /// All arguments as columns.
     pub(super) fn columns(&self) -> Result<Vec<ArrayRef>> {
-        self.0.args.iter().map(|arg| arg.to_array(self.n_rows())).collect()
+        (0..self.0.args.len()).map(|index| self.column(index)).collect()
     }
+
+    /// A literal argument.
+    pub(super) fn literal(&self, index: usize) -> Option<&ScalarValue> {
+        match self.0.args.get(index) {
+            Some(ColumnarValue::Scalar(literal)) => Some(literal),
+            _ => None,
+        }
+    }
+
+    /// The literal arguments from one on; none when any is not literal.
+    pub(super) fn literals_from(&self, first: usize) -> Option<Vec<&ScalarValue>> {
+        (first..self.0.args.len()).map(|index| self.literal(index)).collect()
+    }
+}
+
+/// The whole number from 0 that a literal is.
+pub(super) fn count_of(literal: &ScalarValue) -> Option<usize> {
+    if !literal.data_type().is_integer() {
+        return None;
+    }
+    match literal.cast_to(&DataType::Int64) {
+        Ok(ScalarValue::Int64(Some(count))) => usize::try_from(count).ok(),
+        _ => None,
+    }
+}
+
+/// The whole number from 0 that an argument is literally, when the call is planned.
+pub(super) fn planned_count(args: &ReturnFieldArgs<'_>, index: usize) -> Option<usize> {
+    args.scalar_arguments.get(index).copied().flatten().and_then(count_of)
+}
+
+/// A literal list of numbers.
+pub(super) fn number_list(numbers: &[f64]) -> Expr {
+    let numbers: Vec<ScalarValue> = numbers.iter().map(|&number| number.into()).collect();
+    lit(ScalarValue::List(ScalarValue::new_list_nullable(&numbers, &DataType::Float64)))
+}
+
+/// The numbers of a literal list.
+pub(super) fn numbers_of(literal: &ScalarValue) -> Option<Vec<f64>> {
+    let ScalarValue::List(list) = literal else { return None };
+    let numbers = list.values().as_primitive_opt::<Float64Type>()?;
+    (list.len() == 1 && numbers.null_count() == 0).then(|| numbers.values().to_vec())
+}
+
+/// How many elements the vectors of an argument have.
+pub(super) fn argument_size(args: &ReturnFieldArgs<'_>, index: usize) -> usize {
+    args.arg_fields.get(index).and_then(|field| vector_size(field.data_type())).unwrap_or(0)
+}
+
+/// The type of vectors of the first argument's size.
+pub(super) fn same_size(args: &ReturnFieldArgs<'_>) -> Result<DataType> {
+    Ok(vector_type(argument_size(args, 0)))
+}
+
+/// The type of vectors of this size, which must be within bounds.
+pub(super) fn checked_type(function: &str, size: usize) -> Result<DataType> {
+    if size <= MAX_SIZE {
+        return Ok(vector_type(size));
+    }
+    plan_err!("{function} would give vectors of {size} elements; expected at most {MAX_SIZE}")
 }
 
 struct Registered {
@@ -225,3 +324,6 @@ pub(super) fn coerce_vector(function: &str, arg: &DataType) -> Result<DataType> 
         None => plan_err!("{function} takes a vector (a fixed-size list of numbers), got {arg}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

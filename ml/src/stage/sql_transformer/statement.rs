@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use futures::FutureExt;
 
+use crate::functions::scalar_udfs;
 use crate::{MlError, Result};
 
 /// What stands for the rows that come in.
@@ -171,7 +172,9 @@ fn session() -> SessionContext {
     let mut config = SessionConfig::new();
     config.options_mut().sql_parser.enable_ident_normalization = false;
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
-    SessionContext::new_with_config(config)
+    let context = SessionContext::new_with_config(config);
+    scalar_udfs().into_iter().for_each(|function| context.register_udf(function.as_ref().clone()));
+    context
 }
 
 fn check_scan(plan: &LogicalPlan) -> Result<()> {
