@@ -15,6 +15,8 @@ pub mod category_label;
 pub mod category_means;
 pub mod category_value;
 pub mod distinct_numbers;
+pub mod count_terms;
+pub mod document_counts;
 pub mod exact;
 pub mod exact_covariances;
 pub mod exact_mean;
@@ -22,13 +24,22 @@ pub mod exact_mode;
 pub mod exact_moments;
 pub mod exact_quantile;
 pub mod exact_sum;
+pub mod feature_hash;
+pub mod hashing_tf;
 mod key_counts;
+mod murmur3;
 pub mod n_grams;
 pub mod regex_tokens;
 pub mod remove_words;
 pub mod require_number;
+mod sparse;
+pub mod sparse_to_dense;
 pub(crate) mod support;
+pub mod term_counts;
 pub mod vector;
+pub mod weigh_elements;
+pub mod yeo_johnson;
+pub mod yeo_johnson_fit;
 
 /// The scalar functions to register wherever plans are planned or run.
 pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
@@ -37,10 +48,16 @@ pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
         category_index::udf(),
         category_label::udf(),
         category_value::udf(),
+        count_terms::udf(),
+        feature_hash::udf(),
+        hashing_tf::udf(),
         n_grams::udf(),
         regex_tokens::udf(),
         remove_words::udf(),
         require_number::udf(),
+        sparse_to_dense::udf(),
+        weigh_elements::udf(),
+        yeo_johnson::udf(),
     ];
     functions.extend(vector::udfs());
     functions.extend(crate::estimator::scalar_udfs());
@@ -66,6 +83,9 @@ fn fitting_udfs() -> Vec<Arc<AggregateUDF>> {
         category_counts::udaf(),
         category_means::udaf(),
         distinct_numbers::udaf(),
+        document_counts::udaf(),
+        term_counts::udaf(),
+        yeo_johnson_fit::udaf(),
     ]
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
@@ -107,6 +108,11 @@ pub(crate) fn tokens_type() -> DataType {
 pub(super) fn text_list(texts: impl Iterator<Item = String>) -> Expr {
     let texts: Vec<ScalarValue> = texts.map(ScalarValue::from).collect();
     lit(ScalarValue::List(ScalarValue::new_list_nullable(&texts, &DataType::Utf8)))
+}
+
+/// A literal list of these items.
+pub(super) fn literal_list(items: ArrayRef) -> Expr {
+    lit(SingleRowListArrayBuilder::new(items).build_list_scalar())
 }
 
 /// The text that an argument of a scalar function is literally.
