@@ -9,15 +9,25 @@ use serde_json::Value;
 
 use super::binarizer::Binarizer;
 use super::bucketizer::Bucketizer;
+use super::count_vectorizer::FittedCountVectorizer;
+use super::cyclical_encoder::FittedCyclicalEncoder;
+use super::date_parts::DateParts;
+use super::feature_hasher::FittedFeatureHasher;
+use super::frequency_encoder::FittedFrequencyEncoder;
+use super::hashing_tf::HashingTf;
+use super::idf::FittedIdf;
 use super::imputer::FittedImputer;
 use super::index_to_string::FittedIndexToString;
 use super::interaction::FittedInteraction;
 use super::n_gram::NGram;
 use super::one_hot_encoder::FittedOneHotEncoder;
 use super::pca::FittedPca;
+use super::power_transformer::FittedPowerTransformer;
+use super::quantile_clipper::FittedQuantileClipper;
 use super::regex_tokenizer::RegexTokenizer;
 use super::scaling::FittedScaler;
 use super::selector::FittedSelector;
+use super::sparse_to_dense::FittedSparseToDense;
 use super::sql_transformer::FittedSqlTransformer;
 use super::stop_words_remover::StopWordsRemover;
 use super::string_indexer::FittedStringIndexer;
@@ -28,10 +38,11 @@ use super::vector_indexer::FittedVectorIndexer;
 use super::vector_map::FittedVectorStage;
 use super::vector_size_hint::FittedVectorSizeHint;
 use super::{
-    Dct, ElementwiseProduct, FittedStage, Imputer, IndexToString, Interaction, MaxAbsScaler, MinMaxScaler, Normalizer,
-    OneHotEncoder, Pca, PolynomialExpansion, QuantileDiscretizer, RobustScaler, SqlTransformer, Stage, StandardScaler,
-    StringIndexer, TargetEncoder, UnivariateFeatureSelector, VarianceThresholdSelector, VectorAssembler, VectorIndexer,
-    VectorSizeHint, VectorSlicer, VectorStage,
+    CountVectorizer, CyclicalEncoder, Dct, ElementwiseProduct, FeatureHasher, FittedStage, FrequencyEncoder, Idf,
+    Imputer, IndexToString, Interaction, MaxAbsScaler, MinMaxScaler, Normalizer, OneHotEncoder, Pca,
+    PolynomialExpansion, PowerTransformer, QuantileClipper, QuantileDiscretizer, RobustScaler, SparseToDense,
+    SqlTransformer, Stage, StandardScaler, StringIndexer, TargetEncoder, UnivariateFeatureSelector,
+    VarianceThresholdSelector, VectorAssembler, VectorIndexer, VectorSizeHint, VectorSlicer, VectorStage,
 };
 use crate::suggest::did_you_mean;
 use crate::{MlError, Result};
@@ -115,6 +126,13 @@ impl Default for StageRegistry {
                 VectorStage::<ElementwiseProduct>::parse,
                 load::<FittedVectorStage<ElementwiseProduct>>,
             )
+            .register("count_vectorizer", CountVectorizer::parse, load::<FittedCountVectorizer>)
+            .register("cyclical_encoder", CyclicalEncoder::parse, load::<FittedCyclicalEncoder>)
+            .register("date_parts", DateParts::parse, load::<DateParts>)
+            .register("feature_hasher", FeatureHasher::parse, load::<FittedFeatureHasher>)
+            .register("frequency_encoder", FrequencyEncoder::parse, load::<FittedFrequencyEncoder>)
+            .register("hashing_tf", HashingTf::parse, load::<HashingTf>)
+            .register("idf", Idf::parse, load::<FittedIdf>)
             .register("imputer", Imputer::parse, load::<FittedImputer>)
             .register("index_to_string", IndexToString::parse, load::<FittedIndexToString>)
             .register("interaction", Interaction::parse, load::<FittedInteraction>)
@@ -129,9 +147,12 @@ impl Default for StageRegistry {
                 VectorStage::<PolynomialExpansion>::parse,
                 load::<FittedVectorStage<PolynomialExpansion>>,
             )
+            .register("power_transformer", PowerTransformer::parse, load::<FittedPowerTransformer>)
+            .register("quantile_clipper", QuantileClipper::parse, load::<FittedQuantileClipper>)
             .register("quantile_discretizer", QuantileDiscretizer::parse, load::<Bucketizer>)
             .register("regex_tokenizer", RegexTokenizer::parse, load::<RegexTokenizer>)
             .register("robust_scaler", RobustScaler::parse, load::<FittedScaler>)
+            .register("sparse_to_dense", SparseToDense::parse, load::<FittedSparseToDense>)
             .register("sql_transformer", SqlTransformer::parse, FittedSqlTransformer::load)
             .register("standard_scaler", StandardScaler::parse, load::<FittedScaler>)
             .register("stop_words_remover", StopWordsRemover::parse, load::<StopWordsRemover>)

@@ -16,7 +16,8 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use serde_json::{Map, Value};
 
 use crate::Result;
-use crate::functions::vector::vector_type;
+use crate::functions::sparse_to_dense::dense;
+use crate::functions::vector::{SPARSE_SIZE_KEY, vector_type};
 use crate::pipeline::{Pipeline, PipelineModel, Subset};
 use crate::stage::StageRegistry;
 
@@ -102,13 +103,23 @@ async fn transformed(model: &PipelineModel, df: DataFrame, case: &Value) -> Resu
     let names: Vec<&str> = case["outputs"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
     let mut rows = Vec::new();
     for batch in &batches {
-        let columns: Vec<&ArrayRef> = names.iter().map(|name| batch.column_by_name(name).unwrap()).collect();
+        let columns: Vec<ArrayRef> = names.iter().map(|name| all_elements(batch, name)).collect();
         for row in 0..batch.num_rows() {
-            let value = |column: &&ArrayRef| ScalarValue::try_from_array(column, row).map(one_nan);
+            let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row).map(one_nan);
             rows.push(columns.iter().map(value).collect::<Result<_, _>>()?);
         }
     }
     Ok(rows)
+}
+
+/// A column, sparse vectors as dense ones.
+fn all_elements(batch: &RecordBatch, name: &str) -> ArrayRef {
+    let schema = batch.schema();
+    let (index, field) = schema.column_with_name(name).unwrap();
+    match field.metadata().get(SPARSE_SIZE_KEY) {
+        Some(size) => dense(batch.column(index), size.parse().unwrap()).unwrap(),
+        None => Arc::clone(batch.column(index)),
+    }
 }
 
 /// NaN is NaN: which of its bits an operation gives is left open by IEEE 754.

@@ -211,14 +211,25 @@ impl Stage for TargetEncoder {
 
 /// The numbers of one column's categories.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Encoding {
-    labels: Vec<String>,
+pub(super) struct Encoding {
+    pub(super) labels: Vec<String>,
     /// One for each label and, with `keep`, one for what is not among them.
     #[serde(with = "exact::list")]
-    numbers: Vec<f64>,
+    pub(super) numbers: Vec<f64>,
     /// That of null, if the fit had any.
     #[serde(with = "exact::list")]
-    null: Vec<f64>,
+    pub(super) null: Vec<f64>,
+}
+
+impl Encoding {
+    /// The number of a column's value; `stage` is for messages.
+    pub(super) fn expr(&self, column: &str, invalid: Invalid, stage: &str) -> Result<Expr> {
+        let known = category_value(text_expr(column), &self.labels, &self.numbers, invalid, stage, column);
+        match self.null.first() {
+            Some(&null) => Ok(when(ident(column).is_null(), lit(null)).otherwise(known)?),
+            None => Ok(known),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -228,17 +239,6 @@ pub(super) struct FittedTargetEncoder {
     /// One for each input.
     encodings: Vec<Encoding>,
     handle_invalid: String,
-}
-
-impl FittedTargetEncoder {
-    fn expr(&self, column: &str, encoding: &Encoding) -> Result<Expr> {
-        let invalid = Invalid::parse(&self.handle_invalid).unwrap_or(Invalid::Error);
-        let known = category_value(text_expr(column), &encoding.labels, &encoding.numbers, invalid, NAME, column);
-        match encoding.null.first() {
-            Some(&null) => Ok(when(ident(column).is_null(), lit(null)).otherwise(known)?),
-            None => Ok(known),
-        }
-    }
 }
 
 impl FittedStage for FittedTargetEncoder {
@@ -253,7 +253,8 @@ impl FittedStage for FittedTargetEncoder {
     fn outputs(&self) -> Result<Vec<FittedOutput>> {
         let columns = self.inputs.iter().zip(&self.outputs).zip(&self.encodings);
         let output = |((input, output), encoding): ((&String, &String), &Encoding)| {
-            let expr = self.expr(input, encoding)?;
+            let invalid = Invalid::parse(&self.handle_invalid).unwrap_or(Invalid::Error);
+            let expr = encoding.expr(input, invalid, NAME)?;
             Ok(FittedOutput { column: output.clone(), expr, kind: FeatureKind::Number })
         };
         columns.map(output).collect()
