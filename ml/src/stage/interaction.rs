@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::scope::{number_expr, vector_expr};
-use super::{ColumnRole, FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams};
+use super::{FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams};
 use crate::functions::vector::MAX_SIZE;
 use crate::functions::vector::concat::vector;
 use crate::functions::vector::outer::vector_outer;
@@ -50,14 +50,6 @@ impl Interaction {
     }
 }
 
-/// The size of an input, if it is a vector whose size is known; numbers have none.
-fn size(scope: &Scope, name: &str) -> Result<Option<usize>> {
-    match scope.column(name)?.role {
-        ColumnRole::Vector(_) => scope.dense_vector(name),
-        _ => scope.number(name).map(|_| None),
-    }
-}
-
 /// How many products there are.
 fn n_products(sizes: &[Option<usize>]) -> Result<usize> {
     let sizes = sizes.iter().map(|size| size.unwrap_or(1));
@@ -82,7 +74,7 @@ impl Stage for Interaction {
     }
 
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
-        let sizes = self.inputs.iter().map(|name| size(scope, name)).collect::<Result<Vec<_>>>()?;
+        let sizes = self.inputs.iter().map(|name| scope.number_or_vector(name)).collect::<Result<Vec<_>>>()?;
         let columns = self.inputs.iter().map(|name| scope.column(name)).collect::<Result<Vec<_>>>()?;
         let all_known = columns.iter().zip(&sizes).all(|(column, size)| column.is_number() || size.is_some());
         let size = n_products(&sizes)?;
@@ -90,7 +82,7 @@ impl Stage for Interaction {
     }
 
     fn fit(&self, scope: &Scope, _values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
-        let sizes = self.inputs.iter().map(|name| size(scope, name)).collect::<Result<Vec<_>>>()?;
+        let sizes = self.inputs.iter().map(|name| scope.number_or_vector(name)).collect::<Result<Vec<_>>>()?;
         n_products(&sizes)?;
         Ok(Arc::new(FittedInteraction { inputs: self.inputs.clone(), sizes, output: self.output.clone() }))
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::scope::{number_expr, vector_expr};
-use super::{ColumnRole, FittedOutput, FittedStage, Scope, StageColumn};
+use super::{FittedOutput, FittedStage, Scope, StageColumn};
 use crate::codec::exact;
 use crate::functions::vector::element::vector_element;
 use crate::functions::vector::shift_scale::shift_scale;
@@ -20,17 +20,9 @@ pub(super) fn plan(scope: &Scope, inputs: &[String], outputs: &[String]) -> Resu
         if scope.column(input)?.is_number() {
             return Ok(StageColumn::number(output));
         }
-        Ok(StageColumn::vector(output, vector_size(scope, input)?))
+        Ok(StageColumn::vector(output, scope.number_or_vector(input)?))
     };
     inputs.iter().zip(outputs).map(column).collect()
-}
-
-/// The size of a dense vector, for columns that are not numbers.
-fn vector_size(scope: &Scope, name: &str) -> Result<Option<usize>> {
-    match scope.column(name)?.role {
-        ColumnRole::Vector(_) => scope.dense_vector(name),
-        _ => scope.number(name).map(|_| None),
-    }
 }
 
 /// What is scaled by itself: a column of numbers, or an element of a vector.
@@ -45,7 +37,7 @@ pub(super) struct Scaled {
 pub(super) fn scaled(scope: &Scope, inputs: &[String]) -> Result<Vec<Scaled>> {
     let mut all = Vec::new();
     for name in inputs {
-        match vector_size(scope, name)? {
+        match scope.number_or_vector(name)? {
             None => all.push(Scaled { name: name.clone(), expr: number_expr(name) }),
             Some(size) => all.extend(
                 (0..size)
@@ -92,14 +84,14 @@ impl Scaling {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct FittedScaler {
     /// The name of the stage that was fitted.
-    pub(super) stage: String,
-    pub(super) inputs: Vec<String>,
-    pub(super) outputs: Vec<String>,
+    stage: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
     /// The size of each input that is a vector; empty where none is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sizes: Vec<Option<usize>>,
     /// One for each input that is a number, and for each element of one that is a vector.
-    pub(super) scalings: Vec<Scaling>,
+    scalings: Vec<Scaling>,
 }
 
 impl FittedScaler {
@@ -111,7 +103,7 @@ impl FittedScaler {
         outputs: &[String],
         scalings: Vec<Scaling>,
     ) -> Result<Self> {
-        let sizes = inputs.iter().map(|name| vector_size(scope, name)).collect::<Result<Vec<_>>>()?;
+        let sizes = inputs.iter().map(|name| scope.number_or_vector(name)).collect::<Result<Vec<_>>>()?;
         let sizes = if sizes.iter().all(Option::is_none) { Vec::new() } else { sizes };
         Ok(Self { stage: stage.to_owned(), inputs: inputs.to_vec(), outputs: outputs.to_vec(), sizes, scalings })
     }

@@ -259,6 +259,17 @@ impl Scope {
             .ok_or_else(|| MlError::Internal(format!("the size of vector {name:?} is not known after its stage's fit")))
     }
 
+    /// The size of a dense vector; none for a number, and for a vector whose size only the fit finds.
+    ///
+    /// # Errors
+    /// A column that does not exist or is neither.
+    pub(crate) fn number_or_vector(&self, name: &str) -> Result<Option<usize>> {
+        match self.column(name)?.role {
+            ColumnRole::Vector(_) => self.dense_vector(name),
+            _ => self.number(name).map(|_| None),
+        }
+    }
+
     /// A column that holds category indices.
     ///
     /// # Errors
