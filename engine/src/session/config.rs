@@ -10,6 +10,7 @@ use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::Deserialize;
 use tidemill_connectors::stores::{Location, StoreOptions, runtime_env, runtime_env_builder};
@@ -18,11 +19,13 @@ use tidemill_ml::registry::Registry;
 use tidemill_ml::stage::StageRegistry;
 use tidemill_ml::{eval, functions};
 
+use super::asof::PlanAsofJoin;
 use super::planner::TidemillQueryPlanner;
 use super::remote::RemoteQueryPlanner;
 use super::services::Services;
 use crate::cluster::{RuntimeHooks, Token};
 use crate::codec::{TidemillLogicalCodec, TidemillPhysicalCodec};
+use crate::plan::asof::PushLeftFilters;
 use crate::plan::predict::predict_udf;
 use crate::{EngineError, Result};
 
@@ -121,10 +124,20 @@ pub(super) fn session_state(
         .with_runtime_env(runtime.build_arc()?)
         .with_default_features()
         .with_query_planner(Arc::new(TidemillQueryPlanner))
+        .with_relation_planners(vec![Arc::new(PlanAsofJoin)])
+        .with_optimizer_rules(optimizer_rules())
         .build();
     let ctx = SessionContext::new_with_state(state);
     register_functions(&ctx, plugins);
     Ok(ctx.state())
+}
+
+/// DataFusion's rules with ours.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::default().rules;
+    let before = rules.iter().position(|r| r.name() == "push_down_filter").unwrap_or(rules.len());
+    rules.insert(before, Arc::new(PushLeftFilters));
+    rules
 }
 
 /// Registers our functions and the user's.
@@ -157,7 +170,7 @@ pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
     };
     let state = session_state(config(), plugins, None)?;
     let functions = BallistaFunctionRegistry::from(&state);
-    let rules = ballista_core::optimizer::ballista_default_optimizer_rules();
+    let rules = ballista_core::optimizer::with_ballista_optimizer_rules(state.optimizers());
     let template = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
     let prepared = Arc::new(PreparedStates { template, known: Mutex::default() });
     let running = Arc::clone(&prepared);

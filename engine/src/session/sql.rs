@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tidemill_ml::suggest::did_you_mean;
 
+use super::asof::{parse_statement, view_query};
 use super::warehouse::View;
 use super::{Session, WriteMode};
 use crate::jobs::Device;
@@ -25,6 +26,9 @@ impl Session {
     /// Queries see the session's tables and the warehouse's tables and views, as they are now; `predict('model@alias')`
     /// scores with the version that the alias means now. `create table … as`, `insert into`, `create view` and `drop`
     /// change the warehouse and are done when this returns; their rows say what was done.
+    ///
+    /// `left asof join right match_condition (l.t >= r.t) on l.k = r.k` is [`Session::asof_join`] with all columns of both
+    /// sides; `tolerance interval '2 hours'` and `known as of r.seen` may follow.
     ///
     /// # Errors
     /// SQL that does not parse (with line and column), names that do not exist, what the statement itself fails with.
@@ -53,8 +57,7 @@ impl Session {
     fn plan<'a>(&'a self, sql: &'a str, depth: usize) -> BoxFuture<'a, Result<LogicalPlan>> {
         async move {
             let state = self.context().state();
-            let dialect = state.config().options().sql_parser.dialect;
-            let statement = state.sql_to_statement(sql, &dialect)?;
+            let statement = parse_statement(&state, sql)?;
             let mut missing = Vec::new();
             for table in state.resolve_table_references(&statement)? {
                 if table.schema() == Some("information_schema") {
@@ -187,19 +190,6 @@ impl Session {
             }
             other => Ok(self.context().execute_logical_plan(other).await?),
         }
-    }
-}
-
-/// The text of a view's query: what follows the first `as`.
-fn view_query(sql: &str) -> Result<String> {
-    use datafusion::sql::sqlparser::ast::Statement;
-    use datafusion::sql::sqlparser::dialect::GenericDialect;
-    use datafusion::sql::sqlparser::parser::Parser;
-    let statements = Parser::parse_sql(&GenericDialect {}, sql)
-        .map_err(|e| EngineError::Invalid(format!("SQL does not parse: {e}")))?;
-    match statements.into_iter().next() {
-        Some(Statement::CreateView(v)) => Ok(v.query.to_string()),
-        _ => Err(EngineError::Internal("a view's statement is not one".to_owned())),
     }
 }
 

@@ -12,8 +12,7 @@
 //! times match nothing. Keys are equal by DataFusion's total order: `NaN` is equal to itself, `-0.0` is not `0.0`.
 //!
 //! The output's columns are all of the left's, then all of the right's, as those of DuckDB's `ASOF JOIN … ON`;
-//! [`crate::Session::asof_join`] puts `USING` on top of it. The syntax in SQL is not there yet: its place is next to
-//! `predict` in the session's SQL, making an [`AsofJoinNode`].
+//! [`crate::Session::asof_join`] puts `USING` on top of it. In SQL it is `ASOF JOIN … MATCH_CONDITION (…) ON …`.
 //!
 //! How. Both sides are partitioned by the keys and sorted by keys and time (their sorts spill), and [`AsofJoinExec`]
 //! merges them. It holds a batch of the left, a few of the right, and with known-at the rows of one key that are not
@@ -22,6 +21,7 @@
 mod exec;
 mod merge;
 mod node;
+mod push;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use exec::AsofJoinExec;
 pub use node::AsofJoinNode;
+pub(crate) use push::PushLeftFilters;
 use time::Clock;
 pub use time::Tolerance;
 

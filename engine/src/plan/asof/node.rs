@@ -13,9 +13,9 @@ use crate::codec::wire;
 /// Each left row with the latest right row of its key at its time; see the [module](super).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AsofJoinNode {
-    left: LogicalPlan,
-    right: LogicalPlan,
-    spec: AsofSpec<Column>,
+    pub(super) left: LogicalPlan,
+    pub(super) right: LogicalPlan,
+    pub(super) spec: AsofSpec<Column>,
     schema: DFSchemaRef,
 }
 

@@ -1,9 +1,17 @@
-//! As-of joins of DataFrames.
+//! As-of joins of DataFrames and in SQL.
+
+mod parse;
+mod relation;
+#[cfg(test)]
+mod tests;
 
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use tidemill_ml::suggest::did_you_mean;
+
+pub(super) use parse::{parse_statement, view_query};
+pub(super) use relation::PlanAsofJoin;
 
 use super::Session;
 use crate::plan::asof::{AsofJoinNode, AsofSpec, Tolerance};
