@@ -16,6 +16,9 @@ pub enum EngineError {
     /// What the caller named does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// Data that is not what a job expects of it.
+    #[error("{0}")]
+    Data(String),
     /// The cluster or the machine: another try, or another address, may do.
     #[error("{message}")]
     Environment {
@@ -48,7 +51,7 @@ impl EngineError {
             Self::DataFusion(e) => {
                 matches!(e.find_root(), DataFusionError::IoError(_) | DataFusionError::ObjectStore(_))
             }
-            Self::Invalid(_) | Self::NotFound(_) | Self::Internal(_) => false,
+            Self::Invalid(_) | Self::NotFound(_) | Self::Data(_) | Self::Internal(_) => false,
         }
     }
 }

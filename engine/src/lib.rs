@@ -1,6 +1,7 @@
 //! The engine: sessions, SQL for models, scoring and training as plan operators, and jobs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic"))]
 
+pub mod checks;
 pub mod cluster;
 pub mod codec;
 pub mod dataset;

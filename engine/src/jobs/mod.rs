@@ -1,6 +1,7 @@
 //! Jobs: a training or scoring run from a job file, with its record.
 
 mod evaluate;
+mod expect;
 mod params;
 mod record;
 mod run;

@@ -1,7 +1,11 @@
 //! Run records: what a run read, did, decided and wrote.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::checks::CheckResult;
 
 /// The record of one run, kept as JSON under `runs/` in the warehouse.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub struct RunRecord {
     pub params: Value,
     /// The exact versions of what was read, by table.
     pub inputs: Value,
+    /// What the checks found, by table.
+    pub checks: BTreeMap<String, Vec<CheckResult>>,
     /// The hash of the logical plan, without locations, mode and run ids.
     pub plan_hash: String,
     /// Steps with their times.
@@ -75,7 +81,7 @@ pub struct TrainRecord {
     /// Queries over the data that fitted the stages, for all folds and the refit together.
     pub fit_passes: usize,
     /// How many times each stage was fitted: once for each fold and once for the refit.
-    pub stage_fits: std::collections::BTreeMap<String, usize>,
+    pub stage_fits: BTreeMap<String, usize>,
     /// The metric that ranks.
     pub metric: String,
     /// Every candidate, in grid order.
@@ -85,7 +91,7 @@ pub struct TrainRecord {
     /// The best model on the hold-out.
     pub evaluation: Evaluation,
     /// The best candidate of each estimator, refitted, on the hold-out: its metric's value.
-    pub holdout_by_estimator: std::collections::BTreeMap<String, f64>,
+    pub holdout_by_estimator: BTreeMap<String, f64>,
     /// The model's name.
     pub model: String,
     /// The registered version.

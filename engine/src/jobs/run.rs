@@ -20,8 +20,8 @@ impl Session {
     /// Runs a job and gives its record, which is also kept under `runs/` in the warehouse, of a failed run too.
     ///
     /// # Errors
-    /// Parameters that do not fit, inputs that are missing or damaged, what the job itself fails with. What a failed
-    /// run wrote is not visible in any table.
+    /// Parameters that do not fit, inputs that are missing or damaged or not what the job expects of them, what the job
+    /// itself fails with. What a failed run wrote is not visible in any table, but for rows that it put into quarantine.
     pub async fn run(&self, file: &JobFile, params: &BTreeMap<String, String>) -> Result<RunRecord> {
         let specs = match &file.job {
             Job::Train(j) => &j.params,

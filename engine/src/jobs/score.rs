@@ -13,6 +13,7 @@ use tidemill_connectors::sink::{PublishMode, SinkFormat, SinkSpec, publish, stag
 use tidemill_connectors::stores::Location;
 use tidemill_ml::model::ModelVersion;
 
+use super::expect::{Expectations, check_tables};
 use super::params::{ParamValues, bind, date};
 use super::record::{RunRecord, ScoreRecord};
 use super::run::plan_hash;
@@ -41,6 +42,8 @@ pub(super) async fn score(
         Step::start(session.progress(), "read inputs", job.tables.keys().cloned().collect::<Vec<_>>().join(", "), None);
     record.inputs = session.register_inputs(&job.tables).await?;
     record.steps.push(step.finish(format!("{} tables", job.tables.len())));
+    let expected = Expectations { tables: &job.tables, expect: &job.expect, specs: &job.params, params };
+    check_tables(session, &expected, record).await?;
 
     let step = Step::start(session.progress(), "score", format!("into {}", job.into.table), None);
     let rows = chosen_rows(session, job, params).await?;

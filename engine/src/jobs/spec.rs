@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::checks::Expectation;
 use crate::{EngineError, Result};
 
 /// A job file, read and checked, with the SQL files that it names loaded.
@@ -64,6 +65,9 @@ pub struct TrainJob {
     pub name: String,
     /// Input tables by name: a Parquet file or folder, relative to the job file, or a URL.
     pub tables: BTreeMap<String, String>,
+    /// What is expected of tables, by name: checked before anything is written or trained.
+    #[serde(default)]
+    pub expect: BTreeMap<String, Vec<Expectation>>,
     /// The feature query: a file with one SELECT.
     pub features: SqlFile,
     /// The columns that identify a row; rows are trained on in their order.
@@ -185,6 +189,9 @@ pub struct ScoreJob {
     pub name: String,
     /// Input tables by name.
     pub tables: BTreeMap<String, String>,
+    /// What is expected of tables, by name: checked before anything is written.
+    #[serde(default)]
+    pub expect: BTreeMap<String, Vec<Expectation>>,
     /// The feature query.
     pub features: SqlFile,
     /// Which of its rows are scored, with parameters as `:name`.

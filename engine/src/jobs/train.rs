@@ -18,6 +18,7 @@ use tidemill_ml::model::{ModelPackage, ModelVersion};
 use tidemill_ml::pipeline::Pipeline;
 use tidemill_ml::registry::{AliasMove, Expected};
 
+use super::expect::{Expectations, check_tables};
 use super::params::{ParamValues, bind};
 use super::record::{RunRecord, TrainRecord};
 use super::run::plan_hash;
@@ -48,6 +49,8 @@ pub(super) async fn train(
         Step::start(session.progress(), "read inputs", job.tables.keys().cloned().collect::<Vec<_>>().join(", "), None);
     record.inputs = session.register_inputs(&job.tables).await?;
     record.steps.push(step.finish(input_summary(&record.inputs)));
+    let expected = Expectations { tables: &job.tables, expect: &job.expect, specs: &job.params, params };
+    check_tables(session, &expected, record).await?;
 
     let scratch = session.warehouse().scratch(&record.run);
     let result = run(session, job, params, record, &search, &scratch).await;

@@ -153,6 +153,21 @@ impl Warehouse {
         Ok(bytes.map(|b| serde_json::from_slice(&b)).transpose()?)
     }
 
+    /// The newest run record that is wanted.
+    ///
+    /// # Errors
+    /// A store that cannot be reached, a record that is damaged.
+    pub async fn last_record(&self, wanted: impl Fn(&RunRecord) -> bool) -> Result<Option<RunRecord>> {
+        let mut runs = self.root.join("runs").list_directories().await?;
+        runs.sort();
+        for run in runs.iter().rev() {
+            if let Some(record) = self.record(run).await?.filter(&wanted) {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
     /// All run records, oldest first.
     ///
     /// # Errors

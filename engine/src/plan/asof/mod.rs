@@ -38,6 +38,7 @@ pub use node::AsofJoinNode;
 pub(crate) use push::PushLeftFilters;
 use time::Clock;
 pub use time::Tolerance;
+pub(crate) use time::ticks;
 
 /// What an as-of join matches by. Columns are `C`: columns of the logical inputs, positions in the physical ones.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -51,7 +51,7 @@ impl Clock {
 
 /// The times of a column in ticks, which order as the times do: nanoseconds, the integers themselves, or the places of
 /// floating point numbers. Null and NaN are none.
-pub(super) fn ticks(array: &ArrayRef) -> Result<Vec<Option<i128>>> {
+pub(crate) fn ticks(array: &ArrayRef) -> Result<Vec<Option<i128>>> {
     let per_unit = match array.data_type() {
         t if t.is_floating() => {
             let reals = cast(array, &DataType::Float64)?;
