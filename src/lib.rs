@@ -46,7 +46,7 @@ pub use tidemill_engine::cluster::Token;
 pub use tidemill_engine::grid::GridSearch;
 pub use tidemill_engine::session::WriteMode;
 pub use tidemill_engine::{EngineError, JobFile, Plugins, RunRecord, Session, SessionOptions, runtime_hooks};
-pub use tidemill_engine::{dataset, jobs, progress};
+pub use tidemill_engine::{checks, dataset, jobs, progress};
 pub use tidemill_executor as executor;
 pub use tidemill_ml::pipeline::Pipeline;
 pub use tidemill_ml::registry::Registry;

@@ -22,7 +22,7 @@ Examples:
 
 Exit codes:
   0    done
-  1    the work failed
+  1    the work failed, or a job's data is not what the job expects of it
   2    the input is wrong: an argument, a job file, SQL, data, or a name in them; nothing was changed
   3    the environment: a scheduler or store that is not reachable, a permission; the same command may work later
   130  interrupted by ctrl-C";

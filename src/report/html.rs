@@ -10,8 +10,8 @@ use super::format::{metric, metric_name, percent, plain, seconds, thousands};
 use super::plots::{calibration_plot, grid_plot, roc_plot};
 use super::table::{Align, Table};
 use super::text::{
-    by_size, calibration_table, candidates_table, evaluation_lines, fit_passes, grid_sentence, input_text, left_out,
-    ranked, version_text,
+    by_size, calibration_table, candidates_table, checks_table, evaluation_lines, fit_passes, grid_sentence,
+    input_text, left_out, ranked, version_text,
 };
 
 /// The most importances that the page shows.
@@ -43,6 +43,7 @@ fn page(record: &RunRecord, train: &TrainRecord) -> Result<String, ReportError> 
         section("Candidates", &table(&candidates_table(train))),
         section("The best of each estimator", &by_estimator(train)),
         section("Feature importances", &importances(train)),
+        section("Checks", &table(&checks_table(record))),
         section("Rows and stages", &facts(&row_facts(train))),
         section("Inputs and parameters", &facts(&run_facts(record))),
         section("Steps", &steps(record)),

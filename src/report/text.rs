@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use serde_json::Value;
+use tidemill_engine::checks::Outcome;
 use tidemill_engine::jobs::{CandidateRecord, Evaluation, RunRecord, ScoreRecord, TrainRecord};
 
 use super::format::{count, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands};
@@ -60,6 +61,7 @@ fn write_run(out: &mut String, record: &RunRecord) -> fmt::Result {
         line(out, "error", error)?;
     }
     write_inputs(out, &record.inputs)?;
+    write_checks(out, record)?;
     if let Some(train) = &record.train {
         write_train(out, train)?;
     }
@@ -105,6 +107,38 @@ pub fn input_text(version: &Value) -> String {
         value => format!("{name} {}", plain(value)),
     });
     rows.into_iter().chain(url).chain(digest).chain(rest).collect::<Vec<_>>().join(", ")
+}
+
+fn write_checks(out: &mut String, record: &RunRecord) -> fmt::Result {
+    if record.checks.is_empty() {
+        return Ok(());
+    }
+    heading(out, "Checks")?;
+    write!(out, "{}", checks_table(record))
+}
+
+/// The table of checks: what was found and what was done.
+pub(super) fn checks_table(record: &RunRecord) -> Table {
+    let mut table = Table::new([
+        ("table", Align::Left),
+        ("check", Align::Left),
+        ("rows", Align::Right),
+        ("failed", Align::Right),
+        ("result", Align::Left),
+    ]);
+    for (name, results) in &record.checks {
+        for r in results {
+            let done = match r.outcome {
+                Outcome::Passed => "passed",
+                Outcome::Warn => "warned",
+                Outcome::Quarantine => "to quarantine",
+                Outcome::Fail => "failed",
+            };
+            let result = [Some(done), r.detail.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ");
+            table.row([name.clone(), r.check.clone(), thousands(r.n_rows), thousands(r.n_failed), result]);
+        }
+    }
+    table
 }
 
 fn write_train(out: &mut String, train: &TrainRecord) -> fmt::Result {

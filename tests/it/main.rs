@@ -7,6 +7,7 @@ mod support;
 
 mod arrows;
 mod cli_bad_input;
+mod cli_checks;
 mod cli_cluster;
 mod cli_flights;
 mod cli_interrupt;
