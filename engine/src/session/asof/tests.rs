@@ -89,6 +89,24 @@ async fn the_words_of_the_clauses_are_names_elsewhere() {
 }
 
 #[tokio::test]
+async fn views_keep_the_clauses() {
+    let warehouse = tempfile::tempdir().unwrap();
+    let warehouse = warehouse.path().display().to_string();
+    let session = Session::open(SessionOptions { warehouse, ..SessionOptions::default() }).await.unwrap();
+    for sql in [
+        "create table l as select 1 as k, 10 as t",
+        "create table r as select * from (values (1, 3, 7.5), (1, 9, 8.5)) as r (k, t, v)",
+        "create view near as -- as it is near
+         select l.k, r.v from l asof join r match_condition (l.t > r.t) on l.k = r.k tolerance 2;",
+    ] {
+        session.sql(sql).await.unwrap();
+    }
+    let rows = session.sql("select v from near").await.unwrap().collect().await.unwrap();
+    let table = pretty_format_batches(&rows).unwrap().to_string();
+    assert!(table.contains("8.5"), "{table}");
+}
+
+#[tokio::test]
 async fn filters_on_the_left_and_unused_columns_do_not_reach_the_join() {
     let session = session().await;
     let rows = |sql: &'static str| {
