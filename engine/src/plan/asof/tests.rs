@@ -68,8 +68,13 @@ impl Case {
 }
 
 async fn session(settings: &[(&str, &str)]) -> Session {
+    session_within(None, settings).await
+}
+
+/// A session with so much memory, shared fairly among what can spill.
+async fn session_within(memory_bytes: Option<usize>, settings: &[(&str, &str)]) -> Session {
     let warehouse = std::env::temp_dir().join("tidemill-asof").display().to_string();
-    let session = Session::open(SessionOptions { warehouse, ..SessionOptions::default() }).await.unwrap();
+    let session = Session::open(SessionOptions { warehouse, memory_bytes, ..SessionOptions::default() }).await.unwrap();
     for (key, value) in settings {
         session.context().sql(&format!("set datafusion.{key} = '{value}'")).await.unwrap();
     }
@@ -220,10 +225,10 @@ fn spills(plan: &Arc<dyn ExecutionPlan>) -> usize {
 #[test]
 fn spills_and_gives_the_same() {
     let (left, right) = many(120_000);
-    let run = |settings: &'static [(&str, &str)]| {
+    let run = |memory_bytes: Option<usize>, settings: &[(&str, &str)]| {
         let (left, right) = (left.clone(), right.clone());
         block_on(async move {
-            let session = session(settings).await;
+            let session = session_within(memory_bytes, settings).await;
             let (l, r) = (table(&session, &left, 2, 1024), table(&session, &right, 2, 1024));
             let case = Case { strict: false, tolerance: Some(500), known_at: true };
             let df = session.asof_join(l, r, &[("k", "k")], &case.options()).unwrap();
@@ -234,13 +239,13 @@ fn spills_and_gives_the_same() {
             (joined(&batches.iter().map(without_text).collect::<Vec<_>>()), spills(&plan))
         })
     };
-    let (expected, none) = run(&[("execution.target_partitions", "2")]);
-    let (got, some) = run(&[
+    let (expected, none) = run(None, &[("execution.target_partitions", "2")]);
+    let limited = [
         ("execution.target_partitions", "2"),
         ("execution.batch_size", "1024"),
         ("execution.sort_spill_reservation_bytes", "200000"),
-        ("runtime.memory_limit", "8M"),
-    ]);
+    ];
+    let (got, some) = run(Some(8 << 20), &limited);
     assert_eq!(none, 0);
     assert!(some > 0, "nothing was spilled");
     assert!(expected.iter().filter(|j| j.0.is_some()).count() > 30_000);
@@ -257,9 +262,8 @@ fn too_many_waiting_rows_say_so() {
             ("execution.target_partitions", "1"),
             ("execution.batch_size", "1024"),
             ("execution.sort_spill_reservation_bytes", "200000"),
-            ("runtime.memory_limit", "2M"),
         ];
-        let session = session(&settings).await;
+        let session = session_within(Some(2 << 20), &settings).await;
         let (l, r) = (table(&session, &left_rows(&[(Some(0), Some(n))]), 1, 1), table(&session, &right, 1, 1024));
         let options = AsofOptions { known_at: Some("known".to_owned()), ..AsofOptions::new("t", "seen") };
         let df = session.asof_join(l, r, &[("k", "k")], &options).unwrap();
