@@ -245,7 +245,7 @@ fn spills_and_gives_the_same() {
         ("execution.batch_size", "1024"),
         ("execution.sort_spill_reservation_bytes", "200000"),
     ];
-    let (got, some) = run(Some(8 << 20), &limited);
+    let (got, some) = run(Some(16 << 20), &limited);
     assert_eq!(none, 0);
     assert!(some > 0, "nothing was spilled");
     assert!(expected.iter().filter(|j| j.0.is_some()).count() > 30_000);
@@ -262,8 +262,9 @@ fn too_many_waiting_rows_say_so() {
             ("execution.target_partitions", "1"),
             ("execution.batch_size", "1024"),
             ("execution.sort_spill_reservation_bytes", "200000"),
+            ("runtime.memory_limit", "2M"),
         ];
-        let session = session_within(Some(2 << 20), &settings).await;
+        let session = session(&settings).await;
         let (l, r) = (table(&session, &left_rows(&[(Some(0), Some(n))]), 1, 1), table(&session, &right, 1, 1024));
         let options = AsofOptions { known_at: Some("known".to_owned()), ..AsofOptions::new("t", "seen") };
         let df = session.asof_join(l, r, &[("k", "k")], &options).unwrap();
