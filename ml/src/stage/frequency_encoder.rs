@@ -111,13 +111,7 @@ impl Stage for FrequencyEncoder {
 
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
         for name in &self.inputs {
-            let column = scope.column(name)?;
-            if !column.has_text() && scope.category(name).is_err() {
-                return Err(MlError::Invalid(format!(
-                    "column {name:?} is {}; expected text, a number or a boolean",
-                    column.describe()
-                )));
-            }
+            scope.values(name)?;
         }
         Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
     }

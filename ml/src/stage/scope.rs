@@ -270,6 +270,18 @@ impl Scope {
         }
     }
 
+    /// A column whose values can be told apart as text: text, numbers, booleans and indexed categories.
+    ///
+    /// # Errors
+    /// A column that does not exist or has another type.
+    pub fn values(&self, name: &str) -> Result<&StageColumn> {
+        let column = self.column(name)?;
+        if column.has_text() || self.category(name).is_ok() {
+            return Ok(column);
+        }
+        Err(MlError::Invalid(format!("column {name:?} is {}; expected text, a number or a boolean", column.describe())))
+    }
+
     /// A column that holds category indices.
     ///
     /// # Errors

@@ -166,13 +166,7 @@ impl Stage for TargetEncoder {
 
     fn plan(&self, scope: &Scope) -> Result<Vec<StageColumn>> {
         for name in &self.inputs {
-            let column = scope.column(name)?;
-            if !column.has_text() && scope.category(name).is_err() {
-                return Err(MlError::Invalid(format!(
-                    "column {name:?} is {}; expected text, a number or a boolean",
-                    column.describe()
-                )));
-            }
+            scope.values(name)?;
         }
         scope.number(&self.label_col[0])?;
         Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
