@@ -61,6 +61,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         metrics: [("area_under_roc".to_owned(), best.evaluation.area_under_roc)].into(),
         threshold: 0.5,
         training_data: Vec::new(),
+        input_query: None,
+        feature_views: vec![],
         run_id: "quickstart".to_owned(),
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         parity_sample: sample,

@@ -6,15 +6,18 @@ pub mod cluster;
 pub mod codec;
 pub mod dataset;
 pub mod error;
+pub mod features;
 pub mod grid;
 pub mod jobs;
 pub mod plan;
 pub mod progress;
 pub mod session;
+mod span;
 
 pub use error::{EngineError, Result};
 pub use jobs::{JobFile, RunRecord};
 pub use session::{Plugins, Session, SessionOptions, runtime_hooks};
+pub use span::Span;
 
 /// The name nearest to a misspelt one, when one is near enough to be meant.
 pub(crate) fn nearest<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {

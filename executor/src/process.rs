@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
@@ -91,6 +91,7 @@ pub async fn start(options: ExecutorOptions, hooks: RuntimeHooks) -> Result<Exec
         threads: threads.handle().clone(),
         statuses,
         running: Running::default(),
+        prepared: Mutex::default(),
         hooks,
     };
     let mut handle = ExecutorHandle {

@@ -1,19 +1,28 @@
 //! Decodes tasks, runs them on threads of their own, and cancels them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ballista_core::ConfigProducer;
 use ballista_core::error::BallistaError;
+use ballista_core::extension::SessionConfigHelperExt;
+use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_core::serde::BallistaCodec;
-use ballista_core::serde::protobuf::{MultiTaskDefinition, OperatorMetricsSet, SuccessfulTask, TaskStatus};
-use ballista_core::serde::scheduler::from_proto::get_task_definition_vec;
+use ballista_core::serde::protobuf::{
+    KeyValuePair, MultiTaskDefinition, OperatorMetricsSet, SuccessfulTask, TaskId, TaskStatus,
+};
 use ballista_core::serde::scheduler::{TaskDefinition, TaskKey};
+use ballista_core::{ConfigProducer, JobId};
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
 use ballista_executor::runtime_cache::SessionRuntimeCache;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::physical_plan::AsExecutionPlan;
+use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::FutureExt;
 use tidemill_engine::cluster::RuntimeHooks;
 use tokio::runtime::Handle;
@@ -37,6 +46,17 @@ pub(crate) struct TaskRunner {
     pub(crate) threads: Handle,
     pub(crate) statuses: mpsc::Sender<TaskStatus>,
     pub(crate) running: Running,
+    /// The latest first.
+    pub(crate) prepared: Mutex<VecDeque<Arc<Prepared>>>,
+}
+
+/// How many sets of options an executor keeps contexts for: few clusters' sessions have more at a time.
+const MAX_PREPARED: usize = 16;
+
+/// What tasks are decoded with whose sessions have the same options.
+pub(crate) struct Prepared {
+    options: Vec<KeyValuePair>,
+    context: TaskContext,
 }
 
 /// The tasks that run, and how to cancel them.
@@ -134,18 +154,42 @@ impl TaskRunner {
     }
 
     fn decode(&self, tasks: MultiTaskDefinition) -> Result<Vec<TaskDefinition>, BallistaError> {
-        let functions = &self.hooks.functions;
-        let (runtimes, session) = (Arc::clone(&self.runtimes), tasks.session_id.clone());
-        get_task_definition_vec(
-            tasks,
-            Arc::new(move |config| runtimes.produce_runtime(&session, config, 1)),
-            (self.config)(),
-            functions.scalar_functions.clone(),
-            functions.aggregate_functions.clone(),
-            functions.window_functions.clone(),
-            functions.higher_order_functions.clone(),
-            self.codec.clone(),
-        )
+        let prepared = self.prepared(&tasks.session_id, tasks.props)?;
+        let plan = PhysicalPlanNode::try_decode(&tasks.plan)?;
+        let plan = plan.try_into_physical_plan(&prepared.context, self.codec.physical_extension_codec())?;
+        let job_id: JobId = tasks.job_id.into();
+        let define = |task: TaskId| {
+            Ok(TaskDefinition {
+                task_id: task.task_id as usize,
+                task_attempt_num: task.task_attempt_num as usize,
+                job_id: job_id.clone(),
+                stage_id: tasks.stage_id as usize,
+                stage_attempt_num: tasks.stage_attempt_num as usize,
+                global_output_partition_ids: task.global_output_partition_ids.iter().map(|id| *id as usize).collect(),
+                vcores_consumed: task.vcores_consumed,
+                plan: with_own_metrics(&plan)?,
+                launch_time: tasks.launch_time,
+                session_id: tasks.session_id.clone(),
+                session_config: prepared.context.session_config().clone(),
+                function_registry: Arc::clone(&self.hooks.functions),
+            })
+        };
+        tasks.task_ids.into_iter().map(define).collect()
+    }
+
+    /// What tasks with these options are decoded with. A session's tasks have the same hundreds of options.
+    fn prepared(&self, session: &str, options: Vec<KeyValuePair>) -> Result<Arc<Prepared>, BallistaError> {
+        let mut known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.iter().find(|prepared| prepared.options == options) {
+            return Ok(Arc::clone(found));
+        }
+        let config = (self.config)().update_from_key_value_pair(&options);
+        let runtime = self.runtimes.produce_runtime(session, &config, 1)?;
+        let context = task_context(&self.hooks.functions, None, session.to_owned(), config, runtime);
+        let prepared = Arc::new(Prepared { options, context });
+        known.truncate(MAX_PREPARED - 1);
+        known.push_front(Arc::clone(&prepared));
+        Ok(prepared)
     }
 
     async fn refuse(&self, refs: Vec<TaskRef>, error: &BallistaError) {
@@ -202,16 +246,7 @@ impl TaskRunner {
     fn context(&self, task: TaskDefinition, name: String) -> Result<Arc<TaskContext>, BallistaError> {
         let runtime = self.runtimes.produce_runtime(&task.session_id, &task.session_config, task.vcores_consumed)?;
         let functions = task.function_registry;
-        Ok(Arc::new(TaskContext::new(
-            Some(name),
-            task.session_id,
-            task.session_config,
-            functions.scalar_functions.clone(),
-            functions.higher_order_functions.clone(),
-            functions.aggregate_functions.clone(),
-            functions.window_functions.clone(),
-            runtime,
-        )))
+        Ok(Arc::new(task_context(&functions, Some(name), task.session_id, task.session_config, runtime)))
     }
 
     async fn send(&self, status: TaskStatus) {
@@ -232,6 +267,31 @@ fn refs_of(tasks: &MultiTaskDefinition) -> Vec<TaskRef> {
     };
     let ids = tasks.task_ids.iter();
     ids.map(|id| task_ref(id.task_id as usize, id.task_attempt_num as usize)).collect()
+}
+
+fn task_context(
+    functions: &BallistaFunctionRegistry,
+    name: Option<String>,
+    session: String,
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
+) -> TaskContext {
+    TaskContext::new(
+        name,
+        session,
+        config,
+        functions.scalar_functions.clone(),
+        functions.higher_order_functions.clone(),
+        functions.aggregate_functions.clone(),
+        functions.window_functions.clone(),
+        runtime,
+    )
+}
+
+/// The plan with metrics of its own: tasks that are decoded together would add to each other's.
+fn with_own_metrics(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, BallistaError> {
+    let reset = Arc::clone(plan).transform(|node| node.reset_state().map(Transformed::yes));
+    Ok(reset.data()?)
 }
 
 fn metrics_of(stage: &dyn QueryStageExecutor) -> Result<Vec<OperatorMetricsSet>, BallistaError> {

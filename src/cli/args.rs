@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const ABOUT: &str = "\
@@ -78,6 +79,11 @@ pub(crate) enum Command {
     Models {
         #[command(subcommand)]
         command: ModelsCommand,
+    },
+    /// List, show, materialize and check feature views.
+    Features {
+        #[command(subcommand)]
+        command: FeaturesCommand,
     },
     /// List and show run records.
     Runs {
@@ -207,6 +213,65 @@ pub(crate) enum ModelsCommand {
         /// The model's name.
         name: String,
     },
+}
+
+/// `tidemill features`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeaturesCommand {
+    /// All feature views with their newest version and the days that are done.
+    List,
+    /// One view: its definition, its table, the days that are done.
+    #[command(
+        after_help = "Examples:\n  tidemill features show carrier_delays\n  tidemill features show carrier_delays/1"
+    )]
+    Show {
+        /// NAME, NAME/VERSION, or a view's YAML file.
+        #[arg(value_name = "VIEW")]
+        view: String,
+    },
+    /// Compute a view's rows for a range of days and write them to its table.
+    #[command(after_help = "\
+Each commit is whole or not there at all: run again what was interrupted. Without --from, the days that are missing are
+computed; with it, every day of the range, again where it was done before.
+
+Examples:
+  tidemill features materialize examples/flights/views/weather.yaml --from 2013-01-01 --to 2013-12-31
+  tidemill features materialize weather --to 2014-01-07")]
+    Materialize(MaterializeArgs),
+    /// Compare a view's table with its query, run for each day over what was there on that day.
+    #[command(after_help = "Example:\n  tidemill features check carrier_delays --from 2013-06-01 --to 2013-06-30")]
+    Check(CheckViewArgs),
+}
+
+/// `tidemill features materialize`.
+#[derive(Debug, Args)]
+pub(crate) struct MaterializeArgs {
+    /// A view's YAML file, which declares it, or NAME or NAME/VERSION of one that is declared.
+    #[arg(value_name = "VIEW")]
+    pub(crate) view: String,
+    /// The first day; without it, what is missing since the view's start or its first day.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) from: Option<NaiveDate>,
+    /// The last day.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) to: NaiveDate,
+    /// The most days of one commit.
+    #[arg(long, value_name = "N", default_value_t = 366, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) days_per_commit: u16,
+}
+
+/// `tidemill features check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckViewArgs {
+    /// NAME, NAME/VERSION, or a view's YAML file.
+    #[arg(value_name = "VIEW")]
+    pub(crate) view: String,
+    /// The first day; the first that is materialized by default.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) from: Option<NaiveDate>,
+    /// The last day; the last that is materialized by default.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) to: Option<NaiveDate>,
 }
 
 /// `tidemill runs`.

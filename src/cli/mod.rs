@@ -13,6 +13,7 @@ mod cluster;
 mod daemon;
 mod demo;
 mod describe;
+mod features;
 mod jobs;
 mod models;
 mod run;
@@ -95,6 +96,7 @@ async fn dispatch(cli: Cli, output: Arc<Output>) -> Result<()> {
         Command::Sql(args) => Box::pin(sql::sql(&global, args, &output)).await,
         Command::Describe(args) => Box::pin(describe::describe(&global, args, &output)).await,
         Command::Models { command } => Box::pin(models::models(&global, command, &output)).await,
+        Command::Features { command } => Box::pin(features::features(&global, command, &output)).await,
         Command::Runs { command } => Box::pin(runs::runs(&global, command, &output)).await,
         Command::Jobs { command } => Box::pin(jobs::jobs(&global, command, &output)).await,
         Command::Scheduler(args) => Box::pin(daemon::scheduler(&global, args, &output)).await,

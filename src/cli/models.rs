@@ -93,6 +93,11 @@ fn write_manifest(text: &mut String, manifest: &Manifest, aliases: &[String]) ->
     metrics.try_for_each(|(name, value)| writeln!(text, "  {:<28}{value:.5}", report::metric_name(name)))?;
     writeln!(text, "\nTrained on")?;
     manifest.training_data.iter().try_for_each(|data| writeln!(text, "  {}", report::input_text(data)))?;
+    if !manifest.feature_views.is_empty() {
+        writeln!(text, "\nFeature views")?;
+        let mut views = manifest.feature_views.iter();
+        views.try_for_each(|v| writeln!(text, "  {:<28}version {}", v.name, v.version))?;
+    }
     writeln!(text, "\nColumns that it reads\n{}", columns(manifest))?;
     write!(text, "Files\n{}", files(manifest))
 }

@@ -29,6 +29,13 @@ fn flights() -> Workplace {
         let text = std::fs::read_to_string(example.join(name)).unwrap();
         work.write(name, text.replace(": data/", &format!(": {}/", data.display())));
     }
+    std::fs::create_dir(work.path("views")).unwrap();
+    for file in std::fs::read_dir(example.join("views")).unwrap() {
+        let (name, path) = (file.as_ref().unwrap().file_name(), file.as_ref().unwrap().path());
+        let text = std::fs::read_to_string(path).unwrap();
+        let name = format!("views/{}", name.to_str().unwrap());
+        work.write(&name, text.replace("../data/", &format!("{}/", data.display())));
+    }
     let job = std::fs::read_to_string(work.path("train.yaml")).unwrap();
     let (before, after) = (job.find("grid:\n").unwrap(), job.find("register:\n").unwrap());
     work.write("train.yaml", format!("{}{GRID}{}", &job[..before], &job[after..]));

@@ -9,6 +9,7 @@ mod arrows;
 mod cli_bad_input;
 mod cli_checks;
 mod cli_cluster;
+mod cli_features;
 mod cli_flights;
 mod cli_interrupt;
 mod cli_jobs;

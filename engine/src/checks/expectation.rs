@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
-use chrono::TimeDelta;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, Span};
 
 /// A check and what happens when it does not hold.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -96,15 +94,7 @@ pub struct Freshness {
     /// A column of timestamps or dates; without a zone they are in UTC.
     pub column: String,
     /// How old its newest value may be, at midnight UTC of the job's date parameter `ds` where it has one, else now.
-    pub within: Within,
-}
-
-/// A length of time without months, as `2 days` or `90 minutes`. A day is 24 hours.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Within {
-    text: String,
-    length: TimeDelta,
+    pub within: Span,
 }
 
 /// The keys of an expectation: one check and what happens.
@@ -196,36 +186,6 @@ impl Expectation {
             Check::Sql(sql) => Self { check: Check::Sql(f(sql)?), on_failure: self.on_failure },
             _ => self.clone(),
         })
-    }
-}
-
-impl TryFrom<String> for Within {
-    type Error = EngineError;
-
-    fn try_from(text: String) -> Result<Self> {
-        let wrong = || {
-            let expected = "within must be a length of time without months, as 2 days or 90 minutes";
-            EngineError::Invalid(format!("{expected}; got {text:?}"))
-        };
-        let parsed = parse_interval_month_day_nano(&text).map_err(|_| wrong())?;
-        let length = TimeDelta::try_days(parsed.days.into())
-            .and_then(|days| days.checked_add(&TimeDelta::nanoseconds(parsed.nanoseconds)))
-            .filter(|length| parsed.months == 0 && *length >= TimeDelta::zero())
-            .ok_or_else(wrong)?;
-        Ok(Self { text, length })
-    }
-}
-
-impl Within {
-    /// How long it is.
-    pub fn length(&self) -> TimeDelta {
-        self.length
-    }
-}
-
-impl fmt::Display for Within {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }
 

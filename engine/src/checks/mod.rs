@@ -14,7 +14,7 @@ use chrono::Utc;
 use datafusion::dataframe::DataFrame;
 use serde::{Deserialize, Serialize};
 
-pub use expectation::{Check, Expectation, Freshness, InRange, InSet, OnFailure, RowCount, Within};
+pub use expectation::{Check, Expectation, Freshness, InRange, InSet, OnFailure, RowCount};
 pub(crate) use measure::{Reference, check, failing_rows};
 
 use crate::Result;

@@ -163,7 +163,7 @@ fn what_is_not_an_expectation_is_refused() {
         ("row_count: {}", "expected min, max or against_last_run"),
         ("row_count: { min: 3, max: 2 }", "min is greater than max"),
         ("row_count: { against_last_run: -1 }", "must be a fraction that is not negative"),
-        ("freshness: { column: a, within: 1 month }", "within must be a length of time without months"),
+        ("freshness: { column: a, within: 1 month }", "a length of time without months"),
         ("freshness: { column: a, within: soon }", "as 2 days or 90 minutes; got \"soon\""),
         ("unique: [a]\non_failure: quarantine", "unique(a): on_failure: quarantine is for checks of rows"),
         ("sql: a > 1\non_failure: quarantin", "unknown variant `quarantin`"),

@@ -15,7 +15,7 @@ use super::record::RunRecord;
 use super::spec::{ParamSpec, ParamType};
 use crate::checks::{self, Check, CheckResult, Expectation, OnFailure, Outcome, Reference};
 use crate::progress::{Event, Step};
-use crate::session::{Session, WriteMode};
+use crate::session::{CommitNote, Session, WriteMode};
 use crate::{EngineError, Result};
 
 /// The date parameter from which the age of rows counts.
@@ -176,7 +176,8 @@ async fn quarantine(session: &Session, table: Checked<'_>, run: &str) -> Result<
     let names = concat_ws(lit("; "), names.collect::<Result<Vec<_>>>()?);
     let bad = rows.clone().filter(any.clone())?.with_column(FAILED_CHECKS, names)?.with_column(RUN, lit(run))?;
     let (_, bad) = bad.into_parts();
-    let written = session.write_plan(bad, &format!("{name}_quarantine"), WriteMode::Append, None).await?;
+    let written =
+        session.write_plan(bad, &format!("{name}_quarantine"), WriteMode::Append, CommitNote::default()).await?;
     let (_, good) = rows.filter(not(any))?.into_parts();
     session.register(name, Arc::new(ViewTable::new(good, None)))?;
     Ok(written.n_rows)

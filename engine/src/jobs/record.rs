@@ -33,6 +33,8 @@ pub struct RunRecord {
     pub params: Value,
     /// The exact versions of what was read, by table.
     pub inputs: Value,
+    /// The feature views that were joined.
+    pub feature_views: Vec<ViewRecord>,
     /// What the checks found, by table.
     pub checks: BTreeMap<String, Vec<CheckResult>>,
     /// The hash of the logical plan, without locations, mode and run ids.
@@ -43,6 +45,22 @@ pub struct RunRecord {
     pub train: Option<TrainRecord>,
     /// Scoring: model and output.
     pub score: Option<ScoreRecord>,
+}
+
+/// A feature view that a run read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ViewRecord {
+    /// The view.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// The digest of its definition.
+    pub digest: String,
+    /// Its table in the warehouse.
+    pub table: String,
+    /// Days that the run materialised.
+    pub n_days_materialized: usize,
 }
 
 /// A step that ended.

@@ -18,9 +18,10 @@ use super::params::{ParamValues, bind, date};
 use super::record::{RunRecord, ScoreRecord};
 use super::run::plan_hash;
 use super::spec::{ParamType, PlainCopy, ScoreJob};
+use super::views::{check_views, with_feature_views};
 use crate::plan::predict::{self, ResolvedModel};
 use crate::progress::Step;
-use crate::session::{Session, View, WriteMode};
+use crate::session::{CommitNote, Session, View, WriteMode};
 use crate::{EngineError, Result};
 
 /// The longest range of days that one run replaces.
@@ -47,11 +48,14 @@ pub(super) async fn score(
 
     let step = Step::start(session.progress(), "score", format!("into {}", job.into.table), None);
     let rows = chosen_rows(session, job, params).await?;
+    let rows = with_feature_views(session, job.feature_views.as_ref(), rows, record).await?;
+    check_views(&job.model, &manifest.feature_views, record)?;
     let values = partitions(session, job, params, &rows).await?;
     let scored = scored_rows(session, job, record, rows, &model, manifest.threshold)?;
     let mode = WriteMode::ReplacePartitions { column: job.into.partition_by.clone(), values: values.clone() };
     let metadata = json!({"run": record.run, "model": model.pinned, "plan_hash": record.plan_hash});
-    let written = session.write_plan(scored, &job.into.table, mode, Some(metadata)).await?;
+    let note = CommitNote { metadata, read_version: None };
+    let written = session.write_plan(scored, &job.into.table, mode, note).await?;
     record.steps.push(step.finish(format!(
         "{} rows in {} files, {} partitions replaced",
         written.n_rows,

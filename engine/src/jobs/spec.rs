@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::checks::Expectation;
+use crate::features::FeatureView;
 use crate::{EngineError, Result};
 
 /// A job file, read and checked, with the SQL files that it names loaded.
@@ -70,6 +71,9 @@ pub struct TrainJob {
     pub expect: BTreeMap<String, Vec<Expectation>>,
     /// The feature query: a file with one SELECT.
     pub features: SqlFile,
+    /// Feature views that are joined to its rows.
+    #[serde(default)]
+    pub feature_views: Option<FeatureViews>,
     /// The columns that identify a row; rows are trained on in their order.
     pub key: Vec<String>,
     /// The label's column: 0 or 1; rows where it is null are left out of training and evaluation.
@@ -105,6 +109,22 @@ impl From<PathBuf> for SqlFile {
     fn from(path: PathBuf) -> Self {
         Self { path, sql: String::new() }
     }
+}
+
+/// `feature_views:`, joined to the rows of the feature query as of each row's time.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureViews {
+    /// The feature query's column with the time at which a row looks at the views.
+    pub at: String,
+    /// The views: YAML files relative to the job file, or names of declared views (`NAME` or `NAME/VERSION`).
+    pub views: Vec<String>,
+    /// The features that are taken of them; all without any.
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// The views of `views` that are files, once read.
+    #[serde(skip)]
+    pub files: BTreeMap<String, FeatureView>,
 }
 
 /// Predicates over the feature query's columns.
@@ -194,6 +214,9 @@ pub struct ScoreJob {
     pub expect: BTreeMap<String, Vec<Expectation>>,
     /// The feature query.
     pub features: SqlFile,
+    /// Feature views that are joined to its rows: those that the model was trained with.
+    #[serde(default)]
+    pub feature_views: Option<FeatureViews>,
     /// Which of its rows are scored, with parameters as `:name`.
     #[serde(rename = "where", default)]
     pub filter: Option<String>,
@@ -288,10 +311,12 @@ impl JobFile {
         match &mut job {
             Job::Train(j) => {
                 j.features.load(base)?;
+                j.feature_views.iter_mut().try_for_each(|v| v.load(base))?;
                 relative_tables(&mut j.tables, base);
             }
             Job::Score(j) => {
                 j.features.load(base)?;
+                j.feature_views.iter_mut().try_for_each(|v| v.load(base))?;
                 j.views.values_mut().try_for_each(|v| v.load(base))?;
                 relative_tables(&mut j.tables, base);
             }
@@ -308,7 +333,16 @@ impl SqlFile {
     }
 }
 
-fn read_text(path: &Path) -> Result<String> {
+impl FeatureViews {
+    fn load(&mut self, base: &Path) -> Result<()> {
+        let files = self.views.iter().filter(|view| view.ends_with(".yaml") || view.ends_with(".yml"));
+        let read = |file: &String| Ok((file.clone(), FeatureView::read(base.join(file))?));
+        self.files = files.map(read).collect::<Result<_>>()?;
+        Ok(())
+    }
+}
+
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| EngineError::Invalid(format!("cannot read {}: {e}", path.display())))
 }
 
@@ -329,7 +363,7 @@ fn parse(path: &Path, text: &str) -> Result<Job> {
     })
 }
 
-fn read_yaml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+pub(crate) fn read_yaml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     serde_norway::from_str(text).map_err(|e| {
         let message = e.to_string();
         let hint = suggestion(&message).map(|s| format!("; did you mean `{s}`?")).unwrap_or_default();
@@ -338,7 +372,7 @@ fn read_yaml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<
 }
 
 /// The expected key nearest to the unknown one that serde's message names.
-fn suggestion(message: &str) -> Option<String> {
+pub(crate) fn suggestion(message: &str) -> Option<String> {
     let mut names = message.split('`').skip(1).step_by(2);
     let unknown = names.next().filter(|_| message.contains("unknown"))?;
     crate::nearest(unknown, names)

@@ -23,6 +23,7 @@ use super::params::{ParamValues, bind};
 use super::record::{RunRecord, TrainRecord};
 use super::run::plan_hash;
 use super::spec::{Promote, TrainJob};
+use super::views::{view_refs, with_feature_views};
 use crate::grid::{GridSearch, SearchResult};
 use crate::progress::Step;
 use crate::session::Session;
@@ -125,8 +126,8 @@ async fn write_features(
 ) -> Result<FeatureRows> {
     let step = Step::start(session.progress(), "features", job.features.path.display().to_string(), None);
     let plan = session.query(&bind(&job.features.sql, &job.params, params)?).await?;
-    record.plan_hash = plan_hash(&plan);
-    let query = session.data_frame(plan);
+    let query = with_feature_views(session, job.feature_views.as_ref(), session.data_frame(plan), record).await?;
+    record.plan_hash = plan_hash(query.logical_plan());
     for name in job.key.iter().chain([&job.label, &job.grid.folds.by]) {
         require_column(&query, name)?;
     }
@@ -285,6 +286,8 @@ async fn package(
         metrics,
         threshold: job.register.threshold,
         training_data: vec![record.inputs.clone()],
+        input_query: Some(job.features.sql.clone()),
+        feature_views: view_refs(record),
         run_id: record.run.clone(),
         code_version: record.code_version.clone(),
         parity_sample: sample,

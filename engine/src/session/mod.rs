@@ -22,8 +22,10 @@ use tidemill_connectors::stores::Location;
 use tidemill_ml::registry::{ModelRef, Registry};
 
 pub use asof::AsofOptions;
+pub(crate) use asof::{parse_statement, view_query};
 pub use config::{Plugins, runtime_hooks};
 pub use services::{Services, services};
+pub(crate) use statements::CommitNote;
 pub use statements::{WriteMode, Written};
 pub use warehouse::{View, Warehouse};
 

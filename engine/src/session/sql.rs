@@ -13,7 +13,7 @@ use tidemill_ml::suggest::did_you_mean;
 
 use super::asof::{parse_statement, view_query};
 use super::warehouse::View;
-use super::{Session, WriteMode};
+use super::{CommitNote, Session, WriteMode};
 use crate::jobs::Device;
 use crate::{EngineError, Result};
 
@@ -27,12 +27,19 @@ impl Session {
     /// scores with the version that the alias means now. `create table … as`, `insert into`, `create view` and `drop`
     /// change the warehouse and are done when this returns; their rows say what was done.
     ///
+    /// `create feature view name options (key = ['carrier'], event_time = 'at', …) as select …` declares a feature view, as
+    /// [`Session::declare_feature_view`] does.
+    ///
     /// `left asof join right match_condition (l.t >= r.t) on l.k = r.k` is [`Session::asof_join`] with all columns of both
     /// sides; `tolerance interval '2 hours'` and `known as of r.seen` may follow.
     ///
     /// # Errors
     /// SQL that does not parse (with line and column), names that do not exist, what the statement itself fails with.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        if let Some(view) = crate::features::parse_create(sql)? {
+            self.declare_feature_view(&view).await?;
+            return self.report("feature views", 1);
+        }
         let plan = self.plan(sql, 0).await?;
         self.execute(plan, sql).await
     }
@@ -149,7 +156,8 @@ impl Session {
                         }
                     }
                 }
-                let written = self.write_plan(c.input.as_ref().clone(), &name, WriteMode::Replace, None).await?;
+                let written =
+                    self.write_plan(c.input.as_ref().clone(), &name, WriteMode::Replace, CommitNote::default()).await?;
                 self.report("rows", written.n_rows)
             }
             LogicalPlan::Dml(d) if self.warehouse().open_table(d.table_name.table()).await?.is_some() => {
@@ -163,7 +171,9 @@ impl Session {
                         )));
                     }
                 };
-                let written = self.write_plan(d.input.as_ref().clone(), d.table_name.table(), mode, None).await?;
+                let written = self
+                    .write_plan(d.input.as_ref().clone(), d.table_name.table(), mode, CommitNote::default())
+                    .await?;
                 self.report("rows", written.n_rows)
             }
             LogicalPlan::Ddl(DdlStatement::CreateView(c)) => {

@@ -48,6 +48,16 @@ impl WriteMode {
     }
 }
 
+/// What a commit says besides its files.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CommitNote {
+    /// Kept with the commit in the table's log.
+    pub(crate) metadata: Value,
+    /// The version that the rows were computed from, where they were: one that was committed since and wrote what this
+    /// one replaces is a conflict.
+    pub(crate) read_version: Option<u64>,
+}
+
 /// What a write did.
 #[derive(Debug, Clone)]
 pub struct Written {
@@ -69,7 +79,7 @@ impl Session {
     pub async fn write_table(&self, df: DataFrame, name: &str, mode: WriteMode) -> Result<Written> {
         let (_, plan) = df.into_parts();
         let plan = self.with_models(plan, crate::jobs::Device::Cpu).await?;
-        self.write_plan(plan, name, mode, None).await
+        self.write_plan(plan, name, mode, CommitNote::default()).await
     }
 
     pub(crate) async fn write_plan(
@@ -77,7 +87,7 @@ impl Session {
         plan: LogicalPlan,
         name: &str,
         mode: WriteMode,
-        metadata: Option<Value>,
+        note: CommitNote,
     ) -> Result<Written> {
         let location = self.warehouse().table(name);
         let partition_by = match &mode {
@@ -90,7 +100,8 @@ impl Session {
         let added = self.write_files(plan, &spec).await?;
         let (n_rows, n_files) = (added.iter().map(|f| f.num_rows).sum(), added.len() as u64);
         let mut request = CommitRequest::new(mode.operation(), added);
-        request.app_metadata = metadata.unwrap_or(Value::Null);
+        request.app_metadata = note.metadata;
+        request.read_version = note.read_version;
         let committed = DeltaTable::commit(&location, &definition, &request).await?;
         Ok(Written { version: committed.version, n_rows, n_files, location: location.to_string() })
     }

@@ -44,6 +44,11 @@ impl Warehouse {
         self.root.join("models")
     }
 
+    /// Where the definitions of feature views lie.
+    pub fn features(&self) -> Location {
+        self.root.join("features")
+    }
+
     /// Where a run's own files lie.
     pub fn run(&self, run: &str) -> Location {
         self.root.join("runs").join(run)

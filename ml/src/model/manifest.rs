@@ -71,6 +71,17 @@ impl FileEntry {
     }
 }
 
+/// A feature view that a model reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureViewRef {
+    /// Its name.
+    pub name: String,
+    /// The version of its definition.
+    pub version: u64,
+    /// The digest of its definition.
+    pub digest: String,
+}
+
 /// What is known of a registered version. It never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -98,6 +109,12 @@ pub struct Manifest {
     pub threshold: f64,
     /// The exact versions of its training data.
     pub training_data: Vec<Value>,
+    /// The query that gave the rows that it was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_query: Option<String>,
+    /// The feature views that were joined to them, and have to be wherever it scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feature_views: Vec<FeatureViewRef>,
     /// The run that made it.
     pub run_id: String,
     /// The version of the code that made it.

@@ -10,7 +10,9 @@ mod parity;
 mod scoring;
 
 pub use cache::{MAX_CACHED_MODELS, ModelCache};
-pub use manifest::{FileEntry, MANIFEST_FORMAT_VERSION, Manifest, ModelVersion, Signature, SignatureColumn};
+pub use manifest::{
+    FeatureViewRef, FileEntry, MANIFEST_FORMAT_VERSION, Manifest, ModelVersion, Signature, SignatureColumn,
+};
 pub use package::{ModelPackage, PackedModel};
 pub(crate) use package::{check_file, unpack};
 pub use parity::MAX_PARITY_ROWS;

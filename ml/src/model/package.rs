@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::manifest::{FileEntry, MANIFEST_FORMAT_VERSION, Manifest, ModelVersion, Signature};
+use super::manifest::{FeatureViewRef, FileEntry, MANIFEST_FORMAT_VERSION, Manifest, ModelVersion, Signature};
 use super::parity::{self, MAX_PARITY_ROWS};
 use super::scoring::{self, ScoringModel};
 use crate::codec::{canonical_json, exact};
@@ -35,6 +35,10 @@ pub struct ModelPackage {
     pub threshold: f64,
     /// The exact versions of its training data.
     pub training_data: Vec<Value>,
+    /// The query that gave its rows, where there was one.
+    pub input_query: Option<String>,
+    /// The feature views that were joined to them.
+    pub feature_views: Vec<FeatureViewRef>,
     /// The run that made it.
     pub run_id: String,
     /// The version of the code that made it.
@@ -78,6 +82,8 @@ impl ModelPackage {
             metrics: self.metrics.clone(),
             threshold: self.threshold,
             training_data: self.training_data.clone(),
+            input_query: self.input_query.clone(),
+            feature_views: self.feature_views.clone(),
             run_id: self.run_id.clone(),
             code_version: self.code_version.clone(),
             files: files.iter().map(|(name, bytes)| (name.clone(), FileEntry::of(bytes))).collect(),

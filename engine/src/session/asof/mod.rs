@@ -10,7 +10,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use tidemill_ml::suggest::did_you_mean;
 
-pub(super) use parse::{parse_statement, view_query};
+pub(crate) use parse::{parse_statement, view_query};
 pub(super) use relation::PlanAsofJoin;
 
 use super::Session;

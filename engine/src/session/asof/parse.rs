@@ -47,7 +47,7 @@ const ENDS: [Keyword; 13] = [
 ///
 /// # Errors
 /// Text that does not parse, with line and column; none or several statements.
-pub(in crate::session) fn parse_statement(state: &SessionState, sql: &str) -> Result<Statement> {
+pub(crate) fn parse_statement(state: &SessionState, sql: &str) -> Result<Statement> {
     let options = &state.config().options().sql_parser;
     let Some(dialect) = dialect_from_str(options.dialect) else {
         return Err(EngineError::Invalid(format!("the SQL dialect {} is not known", options.dialect)));
@@ -67,7 +67,7 @@ pub(in crate::session) fn parse_statement(state: &SessionState, sql: &str) -> Re
 }
 
 /// The text of a view's query: what follows the first `as`.
-pub(in crate::session) fn view_query(sql: &str) -> Result<String> {
+pub(crate) fn view_query(sql: &str) -> Result<String> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().map_err(ParserError::from);
     let tokens = tokens.map_err(DataFusionError::from)?;
     let mut depth = 0_usize;
