@@ -12,14 +12,14 @@ sources:
   small: { path: small.parquet, time: ds }
 sql: view.sql
 key: [carrier]
-event_time: ds
+event_time: day
 known_after: 12 hours
 look_back: 3 days
 start: 2024-01-01
 ";
 const VIEW_SQL: &str = "\
 -- The days before, never the day itself.
-select carrier, ds, sum(n_late) over past / sum(n) over past as late_3d from (
+select carrier, ds as day, sum(n_late) over past / sum(n) over past as late_3d from (
   select carrier, ds, sum(cast(coalesce(late, 0) as double)) as n_late, cast(count(*) as double) as n
   from small group by carrier, ds)
 window past as (partition by carrier order by ds range between interval '3 days' preceding and interval '1 day' preceding)
@@ -44,7 +44,7 @@ fn work() -> Workplace {
     work
 }
 
-const TABLE: &str = "select * from carrier_late_v1 order by carrier, ds";
+const TABLE: &str = "select * from carrier_late_v1 order by carrier, day";
 
 #[test]
 fn a_view_is_materialised_listed_and_checked() {
@@ -57,7 +57,7 @@ fn a_view_is_materialised_listed_and_checked() {
     let list = work.succeed(&["features", "list"]).stdout;
     assert!(list.contains("carrier_late") && list.contains("2024-01-01 to 2024-01-12"), "{list}");
     let shown = work.succeed(&["features", "show", "carrier_late"]).stdout;
-    assert!(shown.contains("12 hours after ds") && shown.contains("late_3d"), "{shown}");
+    assert!(shown.contains("12 hours after day") && shown.contains("late_3d"), "{shown}");
     let checked = work.succeed(&["features", "check", "carrier_late"]).stdout;
     assert!(checked.contains("12 days are as their query gives them"), "{checked}");
 
