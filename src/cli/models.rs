@@ -97,7 +97,11 @@ fn write_manifest(text: &mut String, manifest: &Manifest, aliases: &[String]) ->
     write!(text, "Files\n{}", files(manifest))
 }
 
+/// The columns with what was in them in training, where that was kept.
 fn columns(manifest: &Manifest) -> Table {
+    if let Some(profile) = &manifest.profile {
+        return report::profile_table(profile);
+    }
     let mut table = Table::new([("column", Align::Left), ("type", Align::Left)]);
     manifest.signature.inputs.iter().for_each(|c| table.row([&c.name, &c.data_type]));
     table

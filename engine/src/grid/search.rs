@@ -186,13 +186,12 @@ impl GridSearch {
         Ok(labelled.filter(column(FOLD_COLUMN).is_not_null())?)
     }
 
-    /// The rows that each fit sees: all folds but one, and all of them last.
+    /// The rows that each fit sees: all folds but one, and all of them last, whose profile the model keeps.
     fn subsets(&self) -> Vec<Subset> {
         let fold = || Expr::Column(Column::new_unqualified(FOLD_COLUMN));
         let train = || fold().not_eq(lit(HELD_OUT));
-        let one = |i: u32| Subset { name: format!("fold {i}"), filter: Some(train().and(fold().not_eq(lit(i)))) };
-        let all = Subset { name: "all folds".to_owned(), filter: Some(train()) };
-        (0..self.n_folds).map(one).chain([all]).collect()
+        let one = |i: u32| Subset::of(format!("fold {i}"), train().and(fold().not_eq(lit(i))));
+        (0..self.n_folds).map(one).chain([Subset::of("all folds", train()).profiled()]).collect()
     }
 
     async fn write_matrices(

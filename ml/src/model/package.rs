@@ -57,7 +57,9 @@ impl ModelPackage {
     /// # Errors
     /// A sample without rows or that cannot be scored, or a model that cannot be written.
     pub fn pack(&self) -> Result<PackedModel> {
-        let mut files = BTreeMap::from([(PIPELINE_FILE.to_owned(), self.pipeline.to_bytes()?)]);
+        // The profile goes into the manifest: it is no part of what scores.
+        let pipeline = self.pipeline.clone().with_profile(None);
+        let mut files = BTreeMap::from([(PIPELINE_FILE.to_owned(), pipeline.to_bytes()?)]);
         for (name, bytes) in self.model.save()? {
             files.insert(format!("{MODEL_FOLDER}{name}"), bytes);
         }
@@ -78,6 +80,7 @@ impl ModelPackage {
             metrics: self.metrics.clone(),
             threshold: self.threshold,
             training_data: self.training_data.clone(),
+            profile: self.pipeline.profile().cloned(),
             run_id: self.run_id.clone(),
             code_version: self.code_version.clone(),
             files: files.iter().map(|(name, bytes)| (name.clone(), FileEntry::of(bytes))).collect(),

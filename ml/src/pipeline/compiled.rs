@@ -88,12 +88,18 @@ impl CompiledPipeline {
     /// # Errors
     /// As [`Self::apply`].
     pub fn apply_rows(&self, batch: &RecordBatch) -> Result<AppliedRows> {
+        let (batch, kept) = self.columns(batch)?;
+        Ok(AppliedRows { features: Features::from_batch(Arc::clone(&self.features), &batch)?, kept })
+    }
+
+    /// All columns after the last level, of the rows that were kept, and the numbers of those if not all were.
+    pub(super) fn columns(&self, batch: &RecordBatch) -> Result<(RecordBatch, Option<UInt32Array>)> {
         let mut batch = self.read_inputs(batch)?;
         let mut kept = None;
         for level in &self.levels {
             batch = level.evaluate(batch, &mut kept)?;
         }
-        Ok(AppliedRows { features: Features::from_batch(Arc::clone(&self.features), &batch)?, kept })
+        Ok((batch, kept))
     }
 
     fn read_inputs(&self, batch: &RecordBatch) -> Result<RecordBatch> {

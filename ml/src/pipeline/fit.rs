@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{Field, Schema};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::{DataFrame, ident, when};
@@ -16,13 +17,15 @@ use super::plan;
 use super::{Fit, Subset};
 use crate::functions::takes_condition;
 use crate::matrix::{Feature, FeatureKind};
+use crate::profile::{self, Profile};
 use crate::stage::{FittedStage, Scope, Stage};
 use crate::{MlError, Result};
 
 pub(super) async fn fit(stages: &[Arc<dyn Stage>], df: DataFrame, subsets: &[Subset]) -> Result<Fit> {
     let mut fitting = Fitting::new(stages, df, subsets)?;
+    let mut profiles = fitting.profile_requests(subsets)?;
     for level in plan::stage_levels(stages) {
-        fitting.fit_level(&level).await?;
+        fitting.fit_level(&level, std::mem::take(&mut profiles)).await?;
         fitting.apply_level(&level)?;
     }
     fitting.finish()
@@ -50,6 +53,7 @@ struct SubsetFit {
     fitted: Vec<Arc<dyn FittedStage>>,
     /// The numbers of the stages in `fitted`.
     order: Vec<usize>,
+    profile: Option<Profile>,
 }
 
 /// Where the aggregates of a stage for a subset are in the level's query.
@@ -57,6 +61,12 @@ struct Request {
     subset: usize,
     stage: usize,
     values: Range<usize>,
+}
+
+/// The aggregates of a subset's profile.
+struct ProfileRequest {
+    subset: usize,
+    aggregates: Vec<Expr>,
 }
 
 impl<'a> Fitting<'a> {
@@ -82,7 +92,25 @@ impl<'a> Fitting<'a> {
         })
     }
 
-    async fn fit_level(&mut self, level: &[usize]) -> Result<()> {
+    /// What profiles need of the rows as they are before the first level.
+    fn profile_requests(&self, subsets: &[Subset]) -> Result<Vec<ProfileRequest>> {
+        let aggregates = profile::aggregates(&self.profiled_columns()?)?;
+        let request = |subset: &SubsetFit| {
+            let aggregates = aggregates.iter().map(|aggregate| subset.restrict(aggregate.clone()));
+            Ok(ProfileRequest { subset: subset.index, aggregates: aggregates.collect::<Result<_>>()? })
+        };
+        self.subsets.iter().zip(subsets).filter(|(_, s)| s.profiled).map(|(subset, _)| request(subset)).collect()
+    }
+
+    /// The columns that the fitted pipeline reads.
+    fn profiled_columns(&self) -> Result<DFSchema> {
+        let schema = self.df.schema().as_arrow();
+        let field = |input: &InputColumn| Ok(schema.field_with_name(&input.name)?.clone());
+        let fields: Vec<Field> = self.inputs.iter().map(field).collect::<Result<_>>()?;
+        Ok(DFSchema::try_from(Schema::new(fields))?)
+    }
+
+    async fn fit_level(&mut self, level: &[usize], profiles: Vec<ProfileRequest>) -> Result<()> {
         let mut exprs = Vec::new();
         let mut requests = Vec::new();
         for subset in &self.subsets {
@@ -93,7 +121,10 @@ impl<'a> Fitting<'a> {
                 exprs.extend(aggregates);
             }
         }
-        let values = self.query(exprs).await?;
+        let n_of_stages = exprs.len();
+        exprs.extend(profiles.iter().flat_map(|profile| profile.aggregates.iter().cloned()));
+        let mut values = self.query(exprs).await?;
+        self.keep_profiles(&profiles, values.split_off(n_of_stages))?;
         for request in requests {
             let stage = &self.stages[request.stage];
             let subset = &mut self.subsets[request.subset];
@@ -102,6 +133,15 @@ impl<'a> Fitting<'a> {
                 .map_err(|e| plan::at_stage(request.stage, stage.name(), subset.in_message(e)))?;
             subset.fitted.push(fitted);
             subset.order.push(request.stage);
+        }
+        Ok(())
+    }
+
+    fn keep_profiles(&mut self, requests: &[ProfileRequest], values: Vec<ScalarValue>) -> Result<()> {
+        let mut values = values.into_iter();
+        for request in requests {
+            let values = values.by_ref().take(request.aggregates.len());
+            self.subsets[request.subset].profile = Some(Profile::from_values(&self.profiled_columns()?, values)?);
         }
         Ok(())
     }
@@ -181,6 +221,7 @@ impl SubsetFit {
             kinds: HashMap::new(),
             fitted: Vec::new(),
             order: Vec::new(),
+            profile: None,
         }
     }
 
@@ -272,7 +313,8 @@ impl SubsetFit {
         let mut stages: Vec<_> = self.order.iter().zip(&self.fitted).collect();
         stages.sort_by_key(|(index, _)| **index);
         let stages = stages.into_iter().map(|(_, stage)| Arc::clone(stage)).collect();
-        PipelineModel::new(inputs.to_vec(), stages, names.iter().map(feature).collect())
+        let model = PipelineModel::new(inputs.to_vec(), stages, names.iter().map(feature).collect())?;
+        Ok(model.with_profile(self.profile.clone()))
     }
 }
 

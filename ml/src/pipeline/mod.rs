@@ -55,17 +55,25 @@ pub struct Subset {
     pub name: String,
     /// Which rows; all without it. Null leaves a row out.
     pub filter: Option<Expr>,
+    /// Whether the fitted pipeline keeps the profile of the columns that it reads, of these rows.
+    pub profiled: bool,
 }
 
 impl Subset {
     /// All rows.
     pub fn all(name: impl Into<String>) -> Self {
-        Self { name: name.into(), filter: None }
+        Self { name: name.into(), filter: None, profiled: false }
     }
 
     /// The rows for which `filter` is true.
     pub fn of(name: impl Into<String>, filter: Expr) -> Self {
-        Self { name: name.into(), filter: Some(filter) }
+        Self { name: name.into(), filter: Some(filter), profiled: false }
+    }
+
+    /// The same rows; the pipeline that is fitted on them keeps their profile. It is taken in the first query.
+    #[must_use]
+    pub fn profiled(self) -> Self {
+        Self { profiled: true, ..self }
     }
 }
 
@@ -74,7 +82,7 @@ impl Subset {
 pub struct Fit {
     /// A fitted pipeline for each subset, in their order.
     pub models: Vec<PipelineModel>,
-    /// How many queries ran over the rows: one for each level that learns anything.
+    /// How many queries ran over the rows: one for each level that learns anything, a profile being part of the first.
     pub passes: usize,
     /// How many times each stage was fitted, by its label: once for each subset.
     pub stage_fits: BTreeMap<String, usize>,

@@ -14,6 +14,7 @@ use super::conversion;
 use super::levels::{Access, levels};
 use super::{format, plan};
 use crate::matrix::{Feature, FeatureKind, model_features};
+use crate::profile::Profile;
 use crate::stage::{FittedStage, StageColumn, StageRegistry};
 use crate::{MlError, Result};
 
@@ -43,6 +44,7 @@ pub struct PipelineModel {
     stages: Vec<Arc<dyn FittedStage>>,
     levels: Vec<Vec<usize>>,
     features: Arc<[Feature]>,
+    profile: Option<Arc<Profile>>,
 }
 
 /// What one level does: rows that it keeps, and columns that it writes.
@@ -71,7 +73,18 @@ impl PipelineModel {
             return Err(unknown_column(&missing.name));
         }
         let levels = levels(&accesses);
-        Ok(Self { inputs, levels, features, stages })
+        Ok(Self { inputs, levels, features, stages, profile: None })
+    }
+
+    /// The same with this profile of the rows that it was fitted on; it is kept beside the stages and changes no value.
+    #[must_use]
+    pub fn with_profile(self, profile: Option<Profile>) -> Self {
+        Self { profile: profile.map(Arc::new), ..self }
+    }
+
+    /// What was in the columns that it reads when it was fitted, if that was asked for: [`super::Subset::profiled`].
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_deref()
     }
 
     /// The table columns that it reads.
