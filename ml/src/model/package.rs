@@ -98,7 +98,8 @@ impl ModelPackage {
         let index = |input: &crate::pipeline::InputColumn| Ok(schema.index_of(&input.name)?);
         let indices = self.pipeline.inputs().iter().map(index).collect::<Result<Vec<_>>>()?;
         let rows = rows.project(&indices)?;
-        let scores = scoring::score(&scoring::compile(&self.pipeline)?, self.model.as_ref(), &rows)?;
+        let scores =
+            scoring::score(&self.pipeline.compile(&self.pipeline.input_schema())?, self.model.as_ref(), &rows)?;
         parity::write(&rows, &scores)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, filter_record_batch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
@@ -56,9 +56,7 @@ impl CompiledPipeline {
         for input in model.inputs() {
             conversion::check_batch_type(&input.name, &scope.column(&input.name)?.data_type, &input.data_type)?;
         }
-        let fields: Vec<Field> =
-            model.inputs().iter().map(|i| Field::new(&i.name, i.data_type.clone(), i.nullable)).collect();
-        let input_schema: SchemaRef = Arc::new(Schema::new(fields));
+        let input_schema = model.input_schema();
         let context = SessionContext::new();
         let mut levels: Vec<CompiledLevel> = Vec::new();
         for level in model.level_steps()? {
@@ -66,6 +64,12 @@ impl CompiledPipeline {
             levels.push(CompiledLevel::new(&context, before, level)?);
         }
         Ok(Self { inputs: model.inputs().to_vec(), input_schema, levels, features: model.features() })
+    }
+
+    pub(super) fn output_schema(&self) -> SchemaRef {
+        let all = self.levels.last().map_or(&self.input_schema, |level| &level.schema);
+        let fields = self.features.iter().filter_map(|feature| all.field_with_name(&feature.name).ok().cloned());
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// The features that it gives, in their order, as columns: of a vector, [`Self::apply`] gives each element.

@@ -14,17 +14,17 @@ use datafusion::prelude::{DataFrame, ident, when};
 use super::columns::replace_columns;
 use super::model::{InputColumn, PipelineModel};
 use super::plan;
-use super::{Fit, Subset};
+use super::{Fit, Pipeline, Subset};
 use crate::functions::takes_condition;
 use crate::matrix::{Feature, FeatureKind};
 use crate::profile::{self, Profile};
 use crate::stage::{FittedStage, Scope, Stage};
 use crate::{MlError, Result};
 
-pub(super) async fn fit(stages: &[Arc<dyn Stage>], df: DataFrame, subsets: &[Subset]) -> Result<Fit> {
-    let mut fitting = Fitting::new(stages, df, subsets)?;
+pub(super) async fn fit(pipeline: &Pipeline, df: DataFrame, subsets: &[Subset]) -> Result<Fit> {
+    let mut fitting = Fitting::new(pipeline, df, subsets)?;
     let mut profiles = fitting.profile_requests(subsets)?;
-    for level in plan::stage_levels(stages) {
+    for level in plan::stage_levels(&pipeline.stages) {
         fitting.fit_level(&level, std::mem::take(&mut profiles)).await?;
         fitting.apply_level(&level)?;
     }
@@ -34,6 +34,7 @@ pub(super) async fn fit(stages: &[Arc<dyn Stage>], df: DataFrame, subsets: &[Sub
 /// A fit on its way: the rows with what the levels so far made of them, once for each subset.
 struct Fitting<'a> {
     stages: &'a [Arc<dyn Stage>],
+    labels: &'a [String],
     inputs: Vec<InputColumn>,
     df: DataFrame,
     subsets: Vec<SubsetFit>,
@@ -70,10 +71,11 @@ struct ProfileRequest {
 }
 
 impl<'a> Fitting<'a> {
-    fn new(stages: &'a [Arc<dyn Stage>], df: DataFrame, subsets: &[Subset]) -> Result<Self> {
+    fn new(pipeline: &'a Pipeline, df: DataFrame, subsets: &[Subset]) -> Result<Self> {
         if subsets.is_empty() {
             return Err(MlError::Invalid("a fit needs at least one subset of the rows".to_owned()));
         }
+        let Pipeline { stages, labels } = pipeline;
         let scope = Scope::of(df.schema().as_arrow());
         let names = plan::inputs(stages);
         let inputs = names.iter().map(|name| Ok(InputColumn::of(scope.column(name)?))).collect::<Result<Vec<_>>>()?;
@@ -85,6 +87,7 @@ impl<'a> Fitting<'a> {
         let selected: Vec<Expr> = raw.chain(memberships).collect();
         Ok(Self {
             stages,
+            labels,
             inputs,
             df: df.select(selected)?,
             subsets: subsets.iter().enumerate().map(|(i, s)| SubsetFit::new(i, s, scope.clone())).collect(),
@@ -130,7 +133,7 @@ impl<'a> Fitting<'a> {
             let subset = &mut self.subsets[request.subset];
             let fitted = stage
                 .fit(&subset.scope, &values[request.values])
-                .map_err(|e| plan::at_stage(request.stage, stage.name(), subset.in_message(e)))?;
+                .map_err(|e| plan::at_stage(&self.labels[request.stage], subset.in_message(e)))?;
             subset.fitted.push(fitted);
             subset.order.push(request.stage);
         }
@@ -150,7 +153,7 @@ impl<'a> Fitting<'a> {
         let declared = &self.stages[stage];
         let aggregates = declared.aggregates(&subset.scope);
         let aggregates = aggregates.and_then(|all| all.into_iter().map(|e| subset.restrict(e)).collect());
-        aggregates.map_err(|e| plan::at_stage(stage, declared.name(), e))
+        aggregates.map_err(|e| plan::at_stage(&self.labels[stage], e))
     }
 
     async fn query(&mut self, aggregates: Vec<Expr>) -> Result<Vec<ScalarValue>> {
@@ -201,11 +204,10 @@ impl<'a> Fitting<'a> {
     fn finish(self) -> Result<Fit> {
         let names = plan::feature_names(self.stages);
         let models = self.subsets.iter().map(|subset| subset.model(&self.inputs, &names));
-        let label = |(index, stage): (usize, &Arc<dyn Stage>)| (plan::label(index, stage.name()), self.subsets.len());
         Ok(Fit {
             models: models.collect::<Result<_>>()?,
             passes: self.passes,
-            stage_fits: self.stages.iter().enumerate().map(label).collect::<BTreeMap<_, _>>(),
+            stage_fits: self.labels.iter().map(|label| (label.clone(), self.subsets.len())).collect::<BTreeMap<_, _>>(),
         })
     }
 }
@@ -282,7 +284,7 @@ impl SubsetFit {
                 let Some(mut column) = planned.remove(&output.column) else {
                     return Err(MlError::Invalid(format!(
                         "{} wrote column {:?}, which it did not declare",
-                        plan::label(index, stage.name()),
+                        plan::label(index + 1, stage.name()),
                         output.column
                     )));
                 };

@@ -636,3 +636,119 @@ proptest! {
         prop_assert_eq!(expected, got);
     }
 }
+
+#[tokio::test]
+async fn inputs_are_chosen_by_what_columns_are() {
+    let rows = table();
+    let stages = json!([
+        {"imputer": {"inputs": {"type": "number", "except": ["constant"]}}},
+        {"string_indexer": {"inputs": {"matches": "^carr|lag$"}, "handle_invalid": "keep"}},
+        {"one_hot_encoder": {"inputs": {"type": "category", "matches": "carr"}}},
+        {"vector_assembler": {}},
+    ]);
+    let bound = pipeline(stages.clone()).bind(&rows.schema(), &["seats"]).unwrap();
+    let inputs: Vec<&[String]> = bound.stages().iter().map(|stage| stage.inputs()).collect();
+    assert_eq!(inputs[..3], [&["temp"][..], &["carrier", "flag"], &["carrier"]]);
+    assert_eq!(bound.feature_names(), ["temp", "carrier", "flag"]);
+    // Without a job, a fit binds to all columns; saved and fitted pipelines have names only.
+    let model = fitted(stages, &rows).await;
+    assert_eq!(model.feature_names(), ["temp", "seats", "carrier", "flag"]);
+    let kinds = [("number", "temp"), ("string", "carrier"), ("boolean", "flag")];
+    for (kind, expected) in kinds {
+        let stage = json!([{"frequency_encoder": {"inputs": {"type": kind}}}]);
+        let bound = pipeline(stage).bind(&rows.schema(), &["seats", "constant"]).unwrap();
+        assert_eq!(bound.feature_names(), [expected], "{kind}");
+    }
+}
+
+#[test]
+fn selectors_that_choose_nothing_or_are_wrong_are_named() {
+    let rows = table();
+    let cases = [
+        (
+            json!([{"standard_scaler": {"inputs": ["temp"]}}, {"date_parts": {"inputs": {"type": "time"}}}]),
+            "stage 2 (date_parts): inputs {\"type\":\"time\"} choose none of the columns temp (Float64), seats (Int32), \
+             carrier (Utf8), flag (Boolean), constant (Float64)",
+        ),
+        (
+            json!([{"imputer": {"inputs": {"type": "numbers"}}}]),
+            "stage 1 (imputer): parameter \"type\": expected one of number, string, boolean, time, category, vector, \
+             got \"numbers\"",
+        ),
+        (
+            json!([{"imputer": {"inputs": {"types": "number"}}}]),
+            "stage 1 (imputer): unknown parameter \"types\"; did you mean \"type\"?; it takes type, matches, except",
+        ),
+        (
+            json!([{"imputer": {"inputs": {"except": ["tmp"]}}}]),
+            "stage 1 (imputer): column \"tmp\" does not exist; did you mean \"temp\"?",
+        ),
+        (
+            json!([{"imputer": {"inputs": {}}}]),
+            "stage 1 (imputer): parameter \"inputs\" selects by type, matches, except, got {}",
+        ),
+    ];
+    for (stages, expected) in cases {
+        assert_eq!(error(stages, &rows), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_within_a_pipeline_stands_in_its_place() {
+    let rows = table();
+    let nested = json!([
+        {"pipeline": [{"imputer": {"inputs": ["temp"]}}, {"pipeline": [{"standard_scaler": {"inputs": ["temp"]}}]}]},
+        {"string_indexer": {"inputs": ["carrier"], "handle_invalid": "keep"}},
+    ]);
+    let flat = json!([
+        {"imputer": {"inputs": ["temp"]}},
+        {"standard_scaler": {"inputs": ["temp"]}},
+        {"string_indexer": {"inputs": ["carrier"], "handle_invalid": "keep"}},
+    ]);
+    let fit = pipeline(nested).fit(frame(&rows), &[Subset::all("all").profiled()]).await.unwrap();
+    assert_eq!(fit.models[0].to_bytes().unwrap(), fitted(flat, &rows).await.to_bytes().unwrap());
+    let labels: Vec<&str> = fit.stage_fits.keys().map(String::as_str).collect();
+    assert_eq!(labels, ["stage 1.1 (imputer)", "stage 1.2.1 (standard_scaler)", "stage 2 (string_indexer)"]);
+    let wrong = json!([{"imputer": {"inputs": ["temp"]}}, {"pipeline": [{"imputer": {"inputs": ["tmp"]}}]}]);
+    assert_eq!(error(wrong, &rows), "stage 2.1 (imputer): column \"tmp\" does not exist; did you mean \"temp\"?");
+    let wrong = json!([{"pipeline": [{"imputers": {"inputs": ["tmp"]}}]}]);
+    assert!(error(wrong, &rows).starts_with("stage 1.1 (imputers): unknown stage \"imputers\""));
+    let wrong = json!([{"pipeline": {"imputer": {"inputs": ["tmp"]}}}]);
+    assert!(error(wrong, &rows).starts_with("a pipeline is a list of stages, got {"));
+}
+
+#[tokio::test]
+async fn a_model_shows_what_it_reads_gives_and_does() {
+    let model = fitted(all_stages(), &table()).await;
+    assert_eq!(
+        model.matrix_feature_names(),
+        [
+            "seats",
+            "temp",
+            "carrier=UA",
+            "carrier=AA",
+            "carrier=B6",
+            "carrier=DL",
+            "flag=false",
+            "flag=true",
+            "flag=__unknown",
+            "constant"
+        ]
+    );
+    let inputs = model.input_schema();
+    let inputs: Vec<(&str, &DataType)> = inputs.fields().iter().map(|f| (f.name().as_str(), f.data_type())).collect();
+    assert_eq!(inputs[..2], [("temp", &DataType::Float64), ("seats", &DataType::Int32)]);
+    let outputs = model.output_schema().unwrap();
+    let transformed = collect(model.transform(frame(&table()), &[]).unwrap()).await;
+    let type_of = |schema: &Schema| -> Vec<_> {
+        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
+    };
+    assert_eq!(type_of(&outputs), type_of(&transformed.schema()));
+    let explained = model.explain();
+    let scaler = explained.lines().position(|line| line.starts_with("stage 5 (standard_scaler), level 2")).unwrap();
+    let temp = explained.lines().nth(scaler + 1).unwrap();
+    assert!(temp.starts_with("    temp = ") && temp.contains('*'), "{explained}");
+    assert!(explained.contains("feature carrier: category of 5 labels, 4 indicators"), "{explained}");
+    let skipping = json!([{"string_indexer": {"inputs": ["carrier"], "handle_invalid": "skip"}}]);
+    assert!(fitted(skipping, &table()).await.explain().contains("\n    where "));
+}
