@@ -207,4 +207,10 @@ impl Pipeline {
 }
 
 #[cfg(test)]
+mod batch_law;
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod passes;
+#[cfg(test)]
 mod tests;
