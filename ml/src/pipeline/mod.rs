@@ -211,6 +211,8 @@ mod batch_law;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod passes;
 #[cfg(test)]
 mod tests;
