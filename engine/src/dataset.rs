@@ -165,7 +165,7 @@ fn hash_between(hash: &Expr, from: f64, to: f64) -> Expr {
 mod tests {
     use arrow::array::{ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray};
     use datafusion::prelude::SessionContext;
-    use tidemill_ml::profile::Values;
+    use tidemill_ml::profile::{Distribution, Values};
 
     use super::*;
 
@@ -282,11 +282,18 @@ mod tests {
         let profile = describe(SessionContext::new().read_batch(batch).unwrap()).await.unwrap();
         assert_eq!(profile.n_rows, 6);
         assert_eq!(profile.columns.iter().map(|c| c.nulls).collect::<Vec<_>>(), [1, 1, 1]);
-        let Values::Number { nan, mean, std_dev, min, max, quantiles } = &profile.columns[0].values else { panic!() };
+        let Values::Number { nan, mean, std_dev, min, max, distribution } = &profile.columns[0].values else {
+            panic!()
+        };
         assert_eq!((*nan, *mean, *min, *max), (1, Some(2.5), Some(1.0), Some(4.0)));
         assert!((std_dev.unwrap() - (5.0_f64 / 3.0).sqrt()).abs() < 1e-15);
         let median = profile::SHARES.iter().position(|s| *s == 0.5).unwrap();
+        let quantiles = &distribution.quantiles;
         assert_eq!((quantiles[0], quantiles[median], quantiles[20]), (1.0, 2.0, 4.0));
+        assert_eq!(
+            (&distribution.bin_edges[..], &distribution.bin_counts[..]),
+            (&[1.0, 2.0, 3.0, 4.0][..], &[1; 4][..])
+        );
         let top = [("a", 2), ("b", 2), ("c", 1)].map(|(v, n)| (v.to_owned(), n)).to_vec();
         assert_eq!(profile.columns[1].values, Values::Category { distinct: Some(3), top });
         let (min, max) = (Some("1970-01-01".to_owned()), Some("1970-02-01".to_owned()));
@@ -295,7 +302,14 @@ mod tests {
         let empty = describe(rows(0)).await.unwrap();
         assert_eq!(
             empty.columns[0].values,
-            Values::Number { nan: 0, mean: None, std_dev: None, min: None, max: None, quantiles: vec![] }
+            Values::Number {
+                nan: 0,
+                mean: None,
+                std_dev: None,
+                min: None,
+                max: None,
+                distribution: Distribution::default()
+            }
         );
     }
 }

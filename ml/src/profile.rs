@@ -6,21 +6,19 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions::expr_fn::isnan;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{Expr, cast, lit, not, when};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::functions::{category_counts, exact_moments, exact_quantile};
+use crate::codec::exact;
+pub use crate::functions::distribution::{Distribution, MAX_BINS, SHARES};
+use crate::functions::{category_counts, distribution, exact_moments};
 use crate::{MlError, Result};
-
-/// The shares whose quantiles a profile has: 20 parts of as many values each, and both tails.
-pub const SHARES: [f64; 21] = [
-    0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99,
-];
 
 /// How many of a column's most frequent values a profile has.
 pub const TOP_VALUES: usize = 20;
 
-/// What is in a table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What is in a table. Written with serde its floats are texts that come back to the bit; [`Self::to_json`] has numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// Its rows.
     pub n_rows: u64,
@@ -29,7 +27,7 @@ pub struct Profile {
 }
 
 /// What is in a column.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ColumnProfile {
     /// Its name.
     pub name: String,
@@ -43,7 +41,7 @@ pub struct ColumnProfile {
 }
 
 /// What a column's values are like, by what they are.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Values {
     /// Numbers, as `f64`. NaN is counted and otherwise left out.
@@ -51,16 +49,20 @@ pub enum Values {
         /// How many are NaN.
         nan: u64,
         /// Their mean; none without numbers.
+        #[serde(with = "exact::option")]
         mean: Option<f64>,
         /// Their standard deviation, of a sample (n - 1); none with fewer than two.
+        #[serde(with = "exact::option")]
         std_dev: Option<f64>,
         /// The smallest.
+        #[serde(with = "exact::option")]
         min: Option<f64>,
         /// The largest.
+        #[serde(with = "exact::option")]
         max: Option<f64>,
-        /// The quantiles at [`SHARES`], each an element of the column, with the error bound of
-        /// [`exact_quantile`]; empty without numbers. They are a histogram of bins of equal counts.
-        quantiles: Vec<f64>,
+        /// Their quantiles and histogram; empty without numbers.
+        #[serde(flatten)]
+        distribution: Distribution,
     },
     /// Text and booleans.
     Category {
@@ -113,10 +115,8 @@ pub fn aggregates(schema: &DFSchema) -> Result<Vec<Expr>> {
         match Kind::of(field.data_type()) {
             Kind::Number => {
                 let x = cast(column, DataType::Float64);
-                let number = not(isnan(x.clone()));
-                aggregates.push(count(when(isnan(x.clone()), lit(1)).end()?));
-                aggregates.push(exact_moments::udaf().call(vec![x.clone(), number]));
-                aggregates.push(exact_quantile::exact_quantiles(x, &SHARES));
+                let number = when(not(isnan(x.clone())), x.clone()).end()?;
+                aggregates.extend([exact_moments::exact_moments(number), distribution::distribution(x)]);
             }
             Kind::Category => aggregates.push(category_counts::category_counts(cast(column, DataType::Utf8))),
             Kind::Time => {
@@ -141,18 +141,17 @@ impl Profile {
         let n_rows = counted(&next()?)?;
         let mut columns = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
-            let nulls = n_rows - counted(&next()?)?;
+            let present = counted(&next()?)?;
             let values = match Kind::of(field.data_type()) {
                 Kind::Number => {
-                    let nan = counted(&next()?)?;
                     let moments = exact_moments::from_scalar(&next()?)?;
                     Values::Number {
-                        nan,
+                        nan: present.saturating_sub(moments.count),
                         mean: moments.mean,
                         std_dev: moments.variance.map(f64::sqrt),
                         min: moments.min,
                         max: moments.max,
-                        quantiles: exact_quantile::from_scalar(&next()?)?.unwrap_or_default(),
+                        distribution: distribution::from_scalar(&next()?)?,
                     }
                 }
                 Kind::Category => category(category_counts::from_scalar(&next()?)?),
@@ -160,9 +159,28 @@ impl Profile {
                 Kind::Other => Values::Other,
             };
             let (name, data_type) = (field.name().clone(), field.data_type().to_string());
+            let nulls = n_rows.saturating_sub(present);
             columns.push(ColumnProfile { name, data_type, nulls, values });
         }
         Ok(Self { n_rows, columns })
+    }
+
+    /// Its JSON for readers: floats are numbers, and null where JSON has none.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn to_json(&self) -> Result<Value> {
+        let unwritable = |e: serde_json::Error| MlError::Internal(format!("a profile has no JSON: {e}"));
+        let mut json = serde_json::to_value(self).map_err(unwritable)?;
+        for (column, json) in self.columns.iter().zip(json["columns"].as_array_mut().into_iter().flatten()) {
+            if let Values::Number { mean, std_dev, min, max, distribution, .. } = &column.values {
+                let numbers = [("mean", mean), ("std_dev", std_dev), ("min", min), ("max", max)];
+                numbers.into_iter().for_each(|(name, number)| json[name] = (*number).into());
+                json["quantiles"] = distribution.quantiles.clone().into();
+                json["bin_edges"] = distribution.bin_edges.clone().into();
+            }
+        }
+        Ok(json)
     }
 }
 

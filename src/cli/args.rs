@@ -193,6 +193,9 @@ pub(crate) enum ModelsCommand {
         /// NAME, NAME@ALIAS or NAME/VERSION; the newest version for a bare name.
         #[arg(value_name = "NAME[@ALIAS|/VERSION]")]
         model: String,
+        /// The fitted pipeline, stage by stage, and every feature that the model sees.
+        #[arg(long)]
+        features: bool,
     },
     /// Point an alias at a version.
     #[command(after_help = "Example:\n  tidemill models promote late 3 --reason 'better calibrated in December'")]

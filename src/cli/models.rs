@@ -20,7 +20,8 @@ pub(crate) async fn models(global: &Global, command: ModelsCommand, output: &Arc
     let registry = session.registry();
     match command {
         ModelsCommand::List => list(registry, output).await,
-        ModelsCommand::Show { model } => show(registry, &model, output).await,
+        ModelsCommand::Show { model, features: false } => show(registry, &model, output).await,
+        ModelsCommand::Show { model, features: true } => features(registry, &model, output).await,
         ModelsCommand::Promote { name, version, alias, reason } => {
             let reason = reason.unwrap_or_else(|| "promoted by hand".to_owned());
             promote(registry, &name, ModelVersion(version), &alias, reason, output).await
@@ -59,6 +60,18 @@ async fn show(registry: &Registry, model: &str, output: &Output) -> Result<()> {
     let aliases = registry.aliases(&reference.name).await?;
     let here = aliases.into_iter().filter(|(_, v)| *v == manifest.version).map(|(alias, _)| format!("@{alias}"));
     output.write(manifest_text(&manifest, &here.collect::<Vec<_>>()))
+}
+
+/// Shows the fitted pipeline and what the model sees of it.
+async fn features(registry: &Registry, model: &str, output: &Output) -> Result<()> {
+    let reference: ModelRef = model.parse()?;
+    let version = registry.resolve(&reference).await?;
+    let model = registry.load(&reference.name, version).await?;
+    let (pipeline, names) = (model.pipeline().explain(), model.pipeline().matrix_feature_names());
+    if output.is_json() {
+        return output.object(&json!({"pipeline": pipeline, "features": names}));
+    }
+    output.line(format_args!("{pipeline}\n{} features that the model sees\n  {}", names.len(), names.join("\n  ")))
 }
 
 async fn manifest(registry: &Registry, reference: &ModelRef) -> Result<Manifest> {
@@ -102,7 +115,11 @@ fn write_manifest(text: &mut String, manifest: &Manifest, aliases: &[String]) ->
     write!(text, "Files\n{}", files(manifest))
 }
 
+/// The columns with what was in them in training, where that was kept.
 fn columns(manifest: &Manifest) -> Table {
+    if let Some(profile) = &manifest.profile {
+        return report::profile_table(profile);
+    }
     let mut table = Table::new([("column", Align::Left), ("type", Align::Left)]);
     manifest.signature.inputs.iter().for_each(|c| table.row([&c.name, &c.data_type]));
     table

@@ -1,15 +1,17 @@
 //! Reports of runs: text for a terminal, and for training one self-contained HTML page.
 //!
-//! Everything here is a pure function of a run record; nothing reads the warehouse or prints.
+//! Everything here is a pure function of a run record or a profile; nothing reads the warehouse or prints.
 
 mod format;
 mod html;
 mod plots;
+mod profile;
 mod table;
 mod text;
 
 pub use html::training_page;
 pub use plots::{calibration_plot, grid_plot, roc_plot};
+pub use profile::profile_table;
 pub use table::{Align, Table};
 pub use text::{input_text, run_text, runs_table};
 

@@ -62,6 +62,21 @@ fn the_same_run_again_writes_the_same_table() {
 }
 
 #[test]
+fn inputs_are_chosen_but_for_key_label_and_folds() {
+    let work = Workplace::new();
+    work.edit("train.yaml", "imputer: { inputs: [x] }", "imputer: { inputs: { type: number } }");
+    work.edit("train.yaml", "string_indexer: { inputs: [carrier]", "string_indexer: { inputs: { type: string }");
+    work.edit("train.yaml", "standard_scaler: { inputs: [x]", "standard_scaler: { inputs: { type: number }");
+    work.succeed(&["run", "train.yaml"]);
+    let model = &work.succeed(&["models", "show", "small", "--json"]).objects()[0];
+    let inputs = model["signature"]["inputs"].as_array().unwrap().iter().map(|input| input["name"].clone());
+    assert_eq!(inputs.collect::<Vec<_>>(), ["x", "carrier"]);
+    assert_eq!(model["profile"]["columns"][0]["name"], "x");
+    work.edit("train.yaml", "{ inputs: { type: string }", "{ inputs: { type: boolean }");
+    work.tidemill(&["run", "train.yaml"]).fails(2, &["stage 2 (string_indexer)", "choose none of the columns", "x"]);
+}
+
+#[test]
 fn the_same_training_again_registers_nothing_new() {
     let work = Workplace::new();
     work.succeed(&["run", "train.yaml"]);
@@ -80,6 +95,13 @@ fn models_are_promoted_with_a_history() {
     work.succeed(&["models", "promote", "small", "1", "--reason", "looks good"]);
     let shown = work.succeed(&["models", "show", "small@live"]).stdout;
     assert!(shown.contains("small version 1") && shown.contains("@live"), "{shown}");
+    // The profile of the eight days that it was trained on.
+    assert!(shown.contains("most frequent") && shown.contains("AA 2"), "{shown}");
+    let features = work.succeed(&["models", "show", "small@live", "--features"]).stdout;
+    assert!(
+        features.contains("stage 4 (standard_scaler), level 2") && features.contains("  carrier=AA\n"),
+        "{features}"
+    );
     let history = work.succeed(&["models", "history", "small"]).stdout;
     assert!(history.contains("looks good"), "{history}");
 }

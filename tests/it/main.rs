@@ -16,4 +16,5 @@ mod cli_jobs;
 mod cli_s3;
 mod cluster;
 mod slt;
+mod stages;
 mod tasks;

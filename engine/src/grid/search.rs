@@ -22,7 +22,7 @@ use crate::{EngineError, Result};
 /// A grid of candidates over one pipeline, compared by cross-validation.
 #[derive(Debug, Clone)]
 pub struct GridSearch {
-    /// The stages.
+    /// The stages; their selectors choose neither key, label nor what the folds are dealt by.
     pub pipeline: Pipeline,
     /// The candidates, in the grid's order.
     pub candidates: Vec<Candidate>,
@@ -114,7 +114,7 @@ impl GridSearch {
         holdout: Expr,
         scratch: &Location,
     ) -> Result<SearchResult> {
-        self.validate(session, &rows)?;
+        let pipeline = self.validated(session, &rows)?;
         let rows = self.with_folds(rows, train, holdout)?;
         let mut steps = Vec::new();
 
@@ -124,7 +124,7 @@ impl GridSearch {
             format!("{} folds and the refit together", self.n_folds),
             None,
         );
-        let fit = self.pipeline.fit(rows.clone(), &self.subsets()).await?;
+        let fit = pipeline.fit(rows.clone(), &self.subsets()).await?;
         steps.push(step.finish(format!("{} passes over the data", fit.passes)));
 
         let matrices = self.write_matrices(session, &rows, &fit, scratch, &mut steps).await?;
@@ -157,8 +157,8 @@ impl GridSearch {
         })
     }
 
-    /// Checks everything that can be known before anything runs.
-    fn validate(&self, session: &Session, rows: &DataFrame) -> Result<()> {
+    /// The pipeline over these rows, once everything is checked that can be known before anything runs.
+    fn validated(&self, session: &Session, rows: &DataFrame) -> Result<Pipeline> {
         let schema = rows.schema();
         for column in self.key.iter().chain([&self.label, &self.fold_by]) {
             if !schema.has_column_with_unqualified_name(column) {
@@ -173,7 +173,10 @@ impl GridSearch {
                 .validate(&c.params)
                 .map_err(|e| EngineError::Invalid(format!("candidate {} ({}): {e}", c.id, c.estimator)))?;
         }
-        Ok(self.pipeline.validate(schema.as_arrow())?)
+        let excluded = self.key.iter().chain([&self.label, &self.fold_by]).map(String::as_str);
+        let pipeline = self.pipeline.bind(schema.as_arrow(), &excluded.collect::<Vec<_>>())?;
+        pipeline.validate(schema.as_arrow())?;
+        Ok(pipeline)
     }
 
     /// Labelled rows with their fold: `hash(fold_by, seed) % k` where trained on, [`HELD_OUT`] where held out.
@@ -186,13 +189,12 @@ impl GridSearch {
         Ok(labelled.filter(column(FOLD_COLUMN).is_not_null())?)
     }
 
-    /// The rows that each fit sees: all folds but one, and all of them last.
+    /// The rows that each fit sees: all folds but one, and all of them last, whose profile the model keeps.
     fn subsets(&self) -> Vec<Subset> {
         let fold = || Expr::Column(Column::new_unqualified(FOLD_COLUMN));
         let train = || fold().not_eq(lit(HELD_OUT));
-        let one = |i: u32| Subset { name: format!("fold {i}"), filter: Some(train().and(fold().not_eq(lit(i)))) };
-        let all = Subset { name: "all folds".to_owned(), filter: Some(train()) };
-        (0..self.n_folds).map(one).chain([all]).collect()
+        let one = |i: u32| Subset::of(format!("fold {i}"), train().and(fold().not_eq(lit(i))));
+        (0..self.n_folds).map(one).chain([Subset::of("all folds", train()).profiled()]).collect()
     }
 
     async fn write_matrices(

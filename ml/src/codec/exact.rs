@@ -1,7 +1,8 @@
 //! Floats in JSON that come back to the bit, NaN and infinities included: as the shortest text that reads back.
 //!
 //! JSON numbers have no infinities, and readers may lose the last bit. All NaN are one. For serde's `with`:
-//! `#[serde(with = "tidemill_ml::codec::exact")]` on an `f64`, [`list`] on a `Vec<f64>`.
+//! `#[serde(with = "tidemill_ml::codec::exact")]` on an `f64`, [`list`] on a `Vec<f64>`, [`option`] on an
+//! `Option<f64>`.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -55,6 +56,29 @@ pub mod list {
             from_text(text).ok_or_else(|| D::Error::custom(format!("expected a float's text, got {text:?}")))
         };
         texts.iter().map(value).collect()
+    }
+}
+
+/// The same for a float that may be missing.
+pub mod option {
+    use super::{Deserialize, Deserializer, Error, Serialize, Serializer, from_text, to_text};
+
+    /// Writes a float, or null.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(to_text).serialize(serializer)
+    }
+
+    /// Reads a float, or null.
+    ///
+    /// # Errors
+    /// Something that is neither a float's text nor null.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let value = from_text(&text);
+        value.map(Some).ok_or_else(|| D::Error::custom(format!("expected a float's text, got {text:?}")))
     }
 }
 

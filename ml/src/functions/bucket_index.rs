@@ -83,14 +83,28 @@ struct Buckets<'a> {
 impl Buckets<'_> {
     fn indices(&self, values: &ArrayRef) -> Result<Float64Array> {
         let values = cast(values, &DataType::Float64)?;
+        let values: &Float64Array = values.as_primitive();
+        self.check_numbers(values)?;
         let index = |value: Option<f64>| value.map_or(Ok(None), |value| self.index(value));
-        values.as_primitive::<Float64Type>().iter().map(index).collect()
+        values.iter().map(index).collect()
+    }
+
+    fn check_numbers(&self, values: &Float64Array) -> Result<()> {
+        let n_nan = values.iter().flatten().filter(|value| value.is_nan()).count();
+        if n_nan == 0 || self.invalid != Invalid::Error {
+            return Ok(());
+        }
+        exec_err!(
+            "stage bucketizer: column \"{}\" has a NaN in {n_nan} of {} rows; use handle_invalid = keep or skip",
+            self.column,
+            values.len()
+        )
     }
 
     fn index(&self, value: f64) -> Result<Option<f64>> {
         let n_buckets = self.splits.len().saturating_sub(1);
         if value.is_nan() {
-            return self.not_a_number(n_buckets);
+            return Ok((self.invalid == Invalid::Keep).then_some(n_buckets as f64));
         }
         if self.splits.last() == Some(&value) {
             return Ok(Some(n_buckets as f64 - 1.0));
@@ -104,16 +118,6 @@ impl Buckets<'_> {
                 self.splits.first().unwrap_or(&f64::NAN),
                 self.splits.last().unwrap_or(&f64::NAN)
             ),
-        }
-    }
-
-    fn not_a_number(&self, n_buckets: usize) -> Result<Option<f64>> {
-        match self.invalid {
-            Invalid::Keep => Ok(Some(n_buckets as f64)),
-            Invalid::Skip => Ok(None),
-            Invalid::Error => {
-                exec_err!("stage bucketizer: column \"{}\" has a NaN; use handle_invalid = keep or skip", self.column)
-            }
         }
     }
 }

@@ -117,11 +117,11 @@ pub(super) fn indices(
     let values: &StringArray = values.as_string();
     if values.len().saturating_mul(labels.len()) <= MAX_LINEAR_WORK {
         let find = |value: &str| labels.iter().position(|l| l == Some(value));
-        return look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, stage, column));
+        return look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, values, stage, column));
     }
     let table: HashMap<&str, usize> = labels.iter().enumerate().filter_map(|(i, l)| Some((l?, i))).collect();
     let find = |value: &str| table.get(value).copied();
-    look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, stage, column))
+    look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, values, stage, column))
 }
 
 /// The indices, or the first value that has none and is an error.
@@ -140,12 +140,16 @@ fn look_up<'a>(
     values.iter().map(index).collect()
 }
 
-fn unseen<T>(value: Option<&str>, stage: &str, column: &str) -> Result<T> {
+fn unseen<T>(value: Option<&str>, values: &StringArray, stage: &str, column: &str) -> Result<T> {
     match value {
         Some(value) => exec_err!(
             "stage {stage}: column {column:?} has the value {value:?}, unseen when it was fitted; use \
              handle_invalid = keep or skip"
         ),
-        None => exec_err!("stage {stage}: column {column:?} has a null; use handle_invalid = keep or skip"),
+        None => exec_err!(
+            "stage {stage}: column {column:?} has a null in {} of {} rows; use handle_invalid = keep or skip",
+            values.null_count(),
+            values.len()
+        ),
     }
 }

@@ -167,7 +167,8 @@ impl Accumulator for QuantileAccumulator {
     }
 }
 
-fn at_share(sorted: &[(f64, u64)], q: f64) -> Option<f64> {
+/// The value at a share; none without any.
+pub(super) fn at_share(sorted: &[(f64, u64)], q: f64) -> Option<f64> {
     let n: u64 = sorted.iter().map(|(_, count)| count).sum();
     let rank = ((q * n as f64).ceil() as u64).max(1);
     let mut seen = 0;

@@ -48,6 +48,19 @@ impl KeyCounts {
         self.counts.iter().map(|&(key, count)| (from_key(key), count)).collect()
     }
 
+    /// The same numbers with another limit.
+    pub(super) fn limited(&mut self, limit: usize) -> Self {
+        self.flush();
+        let mut limited = Self { level: self.level, ..Self::new(limit) };
+        limited.add_sorted(self.counts.clone());
+        limited
+    }
+
+    /// How many of the lowest bits were cut off.
+    pub(super) fn level(&self) -> u32 {
+        self.level
+    }
+
     pub(super) fn state_bytes(&mut self) -> Vec<u8> {
         self.flush();
         let mut bytes = Vec::with_capacity(4 + 16 * self.counts.len());

@@ -16,6 +16,7 @@ pub mod category_means;
 pub mod category_value;
 pub mod count_terms;
 pub mod distinct_numbers;
+pub mod distribution;
 pub mod document_counts;
 pub mod exact;
 pub mod exact_covariances;
@@ -83,6 +84,7 @@ fn fitting_udfs() -> Vec<Arc<AggregateUDF>> {
         category_counts::udaf(),
         category_means::udaf(),
         distinct_numbers::udaf(),
+        distribution::udaf(),
         document_counts::udaf(),
         term_counts::udaf(),
         yeo_johnson_fit::udaf(),

@@ -54,10 +54,12 @@ impl ScalarUDFImpl for RequireNumber {
         }
         let array = cast(&array, &DataType::Float64)?;
         let numbers = array.as_primitive::<Float64Type>();
-        if numbers.null_count() > 0 || numbers.values().iter().any(|v| v.is_nan()) {
+        let n_missing = numbers.iter().filter(|number| number.is_none_or(f64::is_nan)).count();
+        if n_missing > 0 {
             return exec_err!(
-                "stage {stage}: column \"{column}\" has a null or NaN; add an imputer before it, or use \
-                 handle_invalid = keep or skip"
+                "stage {stage}: column \"{column}\" has a null or NaN in {n_missing} of {} rows; add an imputer before \
+                 it, or use handle_invalid = keep or skip",
+                numbers.len()
             );
         }
         Ok(ColumnarValue::Array(array))
@@ -66,7 +68,11 @@ impl ScalarUDFImpl for RequireNumber {
 
 fn present_vectors(vectors: ArrayRef, stage: &ScalarValue, column: &ScalarValue) -> Result<ColumnarValue> {
     if vectors.null_count() > 0 {
-        return exec_err!("stage {stage}: column \"{column}\" has a null vector; use handle_invalid = keep or skip");
+        return exec_err!(
+            "stage {stage}: column \"{column}\" has a null vector in {} of {} rows; use handle_invalid = keep or skip",
+            vectors.null_count(),
+            vectors.len()
+        );
     }
     Ok(ColumnarValue::Array(vectors))
 }

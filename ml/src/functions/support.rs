@@ -152,5 +152,10 @@ pub(super) fn present(
         return Ok(array);
     }
     let (stage, column) = (text_literal(stage).unwrap_or_default(), text_literal(column).unwrap_or_default());
-    exec_err!("stage {stage}: column {column:?} has a null; fill it in with coalesce in SQL, or leave such rows out")
+    exec_err!(
+        "stage {stage}: column {column:?} has a null in {} of {} rows; fill it in with coalesce in SQL, or leave such \
+         rows out",
+        array.null_count(),
+        array.len()
+    )
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::codec::{canonical_json, exact, metrics};
 use crate::estimator::Params;
 use crate::pipeline::InputColumn;
+use crate::profile::Profile;
 use crate::{MlError, Result};
 
 /// The format of manifests that this version writes, and the newest that it reads.
@@ -115,6 +116,9 @@ pub struct Manifest {
     /// The feature views that were joined to them, and have to be wherever it scores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub feature_views: Vec<FeatureViewRef>,
+    /// What was in the columns that it reads when it was trained: what later data is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// The run that made it.
     pub run_id: String,
     /// The version of the code that made it.

@@ -61,7 +61,9 @@ impl ModelPackage {
     /// # Errors
     /// A sample without rows or that cannot be scored, or a model that cannot be written.
     pub fn pack(&self) -> Result<PackedModel> {
-        let mut files = BTreeMap::from([(PIPELINE_FILE.to_owned(), self.pipeline.to_bytes()?)]);
+        // The profile goes into the manifest: it is no part of what scores.
+        let pipeline = self.pipeline.clone().with_profile(None);
+        let mut files = BTreeMap::from([(PIPELINE_FILE.to_owned(), pipeline.to_bytes()?)]);
         for (name, bytes) in self.model.save()? {
             files.insert(format!("{MODEL_FOLDER}{name}"), bytes);
         }
@@ -84,6 +86,7 @@ impl ModelPackage {
             training_data: self.training_data.clone(),
             input_query: self.input_query.clone(),
             feature_views: self.feature_views.clone(),
+            profile: self.pipeline.profile().cloned(),
             run_id: self.run_id.clone(),
             code_version: self.code_version.clone(),
             files: files.iter().map(|(name, bytes)| (name.clone(), FileEntry::of(bytes))).collect(),
@@ -101,7 +104,8 @@ impl ModelPackage {
         let index = |input: &crate::pipeline::InputColumn| Ok(schema.index_of(&input.name)?);
         let indices = self.pipeline.inputs().iter().map(index).collect::<Result<Vec<_>>>()?;
         let rows = rows.project(&indices)?;
-        let scores = scoring::score(&scoring::compile(&self.pipeline)?, self.model.as_ref(), &rows)?;
+        let scores =
+            scoring::score(&self.pipeline.compile(&self.pipeline.input_schema())?, self.model.as_ref(), &rows)?;
         parity::write(&rows, &scores)
     }
 }

@@ -1,9 +1,6 @@
 //! A model ready to score table rows.
 
-use std::sync::Arc;
-
 use arrow::array::{Float64Array, RecordBatch};
-use arrow::datatypes::{Field, Schema};
 
 use super::{Manifest, ModelVersion};
 use crate::estimator::Model;
@@ -25,7 +22,7 @@ impl ScoringModel {
     /// # Errors
     /// A pipeline that does not compile.
     pub fn new(manifest: Manifest, pipeline: PipelineModel, model: Box<dyn Model>) -> Result<Self> {
-        let compiled = compile(&pipeline)?;
+        let compiled = pipeline.compile(&pipeline.input_schema())?;
         Ok(Self { manifest, pipeline, compiled, model })
     }
 
@@ -69,13 +66,6 @@ impl ScoringModel {
     pub fn score(&self, batch: &RecordBatch) -> Result<Float64Array> {
         score(&self.compiled, self.model.as_ref(), batch)
     }
-}
-
-/// The pipeline for batches with exactly its input columns.
-pub(super) fn compile(pipeline: &PipelineModel) -> Result<CompiledPipeline> {
-    let field = |input: &crate::pipeline::InputColumn| Field::new(&input.name, input.data_type.clone(), input.nullable);
-    let fields: Vec<Field> = pipeline.inputs().iter().map(field).collect();
-    pipeline.compile(&Arc::new(Schema::new(fields)))
 }
 
 /// Scores the rows that the pipeline keeps, and puts nulls where it dropped one.

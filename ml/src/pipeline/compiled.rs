@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, filter_record_batch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
@@ -56,9 +56,7 @@ impl CompiledPipeline {
         for input in model.inputs() {
             conversion::check_batch_type(&input.name, &scope.column(&input.name)?.data_type, &input.data_type)?;
         }
-        let fields: Vec<Field> =
-            model.inputs().iter().map(|i| Field::new(&i.name, i.data_type.clone(), i.nullable)).collect();
-        let input_schema: SchemaRef = Arc::new(Schema::new(fields));
+        let input_schema = model.input_schema();
         let context = SessionContext::new();
         let mut levels: Vec<CompiledLevel> = Vec::new();
         for level in model.level_steps()? {
@@ -66,6 +64,12 @@ impl CompiledPipeline {
             levels.push(CompiledLevel::new(&context, before, level)?);
         }
         Ok(Self { inputs: model.inputs().to_vec(), input_schema, levels, features: model.features() })
+    }
+
+    pub(super) fn output_schema(&self) -> SchemaRef {
+        let all = self.levels.last().map_or(&self.input_schema, |level| &level.schema);
+        let fields = self.features.iter().filter_map(|feature| all.field_with_name(&feature.name).ok().cloned());
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// The features that it gives, in their order, as columns: of a vector, [`Self::apply`] gives each element.
@@ -88,12 +92,18 @@ impl CompiledPipeline {
     /// # Errors
     /// As [`Self::apply`].
     pub fn apply_rows(&self, batch: &RecordBatch) -> Result<AppliedRows> {
+        let (batch, kept) = self.columns(batch)?;
+        Ok(AppliedRows { features: Features::from_batch(Arc::clone(&self.features), &batch)?, kept })
+    }
+
+    /// All columns after the last level, of the rows that were kept, and the numbers of those if not all were.
+    pub(super) fn columns(&self, batch: &RecordBatch) -> Result<(RecordBatch, Option<UInt32Array>)> {
         let mut batch = self.read_inputs(batch)?;
         let mut kept = None;
         for level in &self.levels {
             batch = level.evaluate(batch, &mut kept)?;
         }
-        Ok(AppliedRows { features: Features::from_batch(Arc::clone(&self.features), &batch)?, kept })
+        Ok((batch, kept))
     }
 
     fn read_inputs(&self, batch: &RecordBatch) -> Result<RecordBatch> {

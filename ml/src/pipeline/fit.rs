@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{Field, Schema};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::{DataFrame, ident, when};
@@ -13,16 +14,18 @@ use datafusion::prelude::{DataFrame, ident, when};
 use super::columns::replace_columns;
 use super::model::{InputColumn, PipelineModel};
 use super::plan;
-use super::{Fit, Subset};
+use super::{Fit, Pipeline, Subset};
 use crate::functions::takes_condition;
 use crate::matrix::{Feature, FeatureKind};
+use crate::profile::{self, Profile};
 use crate::stage::{FittedStage, Scope, Stage};
 use crate::{MlError, Result};
 
-pub(super) async fn fit(stages: &[Arc<dyn Stage>], df: DataFrame, subsets: &[Subset]) -> Result<Fit> {
-    let mut fitting = Fitting::new(stages, df, subsets)?;
-    for level in plan::stage_levels(stages) {
-        fitting.fit_level(&level).await?;
+pub(super) async fn fit(pipeline: &Pipeline, df: DataFrame, subsets: &[Subset]) -> Result<Fit> {
+    let mut fitting = Fitting::new(pipeline, df, subsets)?;
+    let mut profiles = fitting.profile_requests(subsets)?;
+    for level in plan::stage_levels(&pipeline.stages) {
+        fitting.fit_level(&level, std::mem::take(&mut profiles)).await?;
         fitting.apply_level(&level)?;
     }
     fitting.finish()
@@ -31,6 +34,7 @@ pub(super) async fn fit(stages: &[Arc<dyn Stage>], df: DataFrame, subsets: &[Sub
 /// A fit on its way: the rows with what the levels so far made of them, once for each subset.
 struct Fitting<'a> {
     stages: &'a [Arc<dyn Stage>],
+    labels: &'a [String],
     inputs: Vec<InputColumn>,
     df: DataFrame,
     subsets: Vec<SubsetFit>,
@@ -50,6 +54,7 @@ struct SubsetFit {
     fitted: Vec<Arc<dyn FittedStage>>,
     /// The numbers of the stages in `fitted`.
     order: Vec<usize>,
+    profile: Option<Profile>,
 }
 
 /// Where the aggregates of a stage for a subset are in the level's query.
@@ -59,11 +64,18 @@ struct Request {
     values: Range<usize>,
 }
 
+/// The aggregates of a subset's profile.
+struct ProfileRequest {
+    subset: usize,
+    aggregates: Vec<Expr>,
+}
+
 impl<'a> Fitting<'a> {
-    fn new(stages: &'a [Arc<dyn Stage>], df: DataFrame, subsets: &[Subset]) -> Result<Self> {
+    fn new(pipeline: &'a Pipeline, df: DataFrame, subsets: &[Subset]) -> Result<Self> {
         if subsets.is_empty() {
             return Err(MlError::Invalid("a fit needs at least one subset of the rows".to_owned()));
         }
+        let Pipeline { stages, labels } = pipeline;
         let scope = Scope::of(df.schema().as_arrow());
         let names = plan::inputs(stages);
         let inputs = names.iter().map(|name| Ok(InputColumn::of(scope.column(name)?))).collect::<Result<Vec<_>>>()?;
@@ -75,6 +87,7 @@ impl<'a> Fitting<'a> {
         let selected: Vec<Expr> = raw.chain(memberships).collect();
         Ok(Self {
             stages,
+            labels,
             inputs,
             df: df.select(selected)?,
             subsets: subsets.iter().enumerate().map(|(i, s)| SubsetFit::new(i, s, scope.clone())).collect(),
@@ -82,7 +95,25 @@ impl<'a> Fitting<'a> {
         })
     }
 
-    async fn fit_level(&mut self, level: &[usize]) -> Result<()> {
+    /// What profiles need of the rows as they are before the first level.
+    fn profile_requests(&self, subsets: &[Subset]) -> Result<Vec<ProfileRequest>> {
+        let aggregates = profile::aggregates(&self.profiled_columns()?)?;
+        let request = |subset: &SubsetFit| {
+            let aggregates = aggregates.iter().map(|aggregate| subset.restrict(aggregate.clone()));
+            Ok(ProfileRequest { subset: subset.index, aggregates: aggregates.collect::<Result<_>>()? })
+        };
+        self.subsets.iter().zip(subsets).filter(|(_, s)| s.profiled).map(|(subset, _)| request(subset)).collect()
+    }
+
+    /// The columns that the fitted pipeline reads.
+    fn profiled_columns(&self) -> Result<DFSchema> {
+        let schema = self.df.schema().as_arrow();
+        let field = |input: &InputColumn| Ok(schema.field_with_name(&input.name)?.clone());
+        let fields: Vec<Field> = self.inputs.iter().map(field).collect::<Result<_>>()?;
+        Ok(DFSchema::try_from(Schema::new(fields))?)
+    }
+
+    async fn fit_level(&mut self, level: &[usize], profiles: Vec<ProfileRequest>) -> Result<()> {
         let mut exprs = Vec::new();
         let mut requests = Vec::new();
         for subset in &self.subsets {
@@ -93,15 +124,27 @@ impl<'a> Fitting<'a> {
                 exprs.extend(aggregates);
             }
         }
-        let values = self.query(exprs).await?;
+        let n_of_stages = exprs.len();
+        exprs.extend(profiles.iter().flat_map(|profile| profile.aggregates.iter().cloned()));
+        let mut values = self.query(exprs).await?;
+        self.keep_profiles(&profiles, values.split_off(n_of_stages))?;
         for request in requests {
             let stage = &self.stages[request.stage];
             let subset = &mut self.subsets[request.subset];
             let fitted = stage
                 .fit(&subset.scope, &values[request.values])
-                .map_err(|e| plan::at_stage(request.stage, stage.name(), subset.in_message(e)))?;
+                .map_err(|e| plan::at_stage(&self.labels[request.stage], subset.in_message(e)))?;
             subset.fitted.push(fitted);
             subset.order.push(request.stage);
+        }
+        Ok(())
+    }
+
+    fn keep_profiles(&mut self, requests: &[ProfileRequest], values: Vec<ScalarValue>) -> Result<()> {
+        let mut values = values.into_iter();
+        for request in requests {
+            let values = values.by_ref().take(request.aggregates.len());
+            self.subsets[request.subset].profile = Some(Profile::from_values(&self.profiled_columns()?, values)?);
         }
         Ok(())
     }
@@ -110,7 +153,7 @@ impl<'a> Fitting<'a> {
         let declared = &self.stages[stage];
         let aggregates = declared.aggregates(&subset.scope);
         let aggregates = aggregates.and_then(|all| all.into_iter().map(|e| subset.restrict(e)).collect());
-        aggregates.map_err(|e| plan::at_stage(stage, declared.name(), e))
+        aggregates.map_err(|e| plan::at_stage(&self.labels[stage], e))
     }
 
     async fn query(&mut self, aggregates: Vec<Expr>) -> Result<Vec<ScalarValue>> {
@@ -161,11 +204,10 @@ impl<'a> Fitting<'a> {
     fn finish(self) -> Result<Fit> {
         let names = plan::feature_names(self.stages);
         let models = self.subsets.iter().map(|subset| subset.model(&self.inputs, &names));
-        let label = |(index, stage): (usize, &Arc<dyn Stage>)| (plan::label(index, stage.name()), self.subsets.len());
         Ok(Fit {
             models: models.collect::<Result<_>>()?,
             passes: self.passes,
-            stage_fits: self.stages.iter().enumerate().map(label).collect::<BTreeMap<_, _>>(),
+            stage_fits: self.labels.iter().map(|label| (label.clone(), self.subsets.len())).collect::<BTreeMap<_, _>>(),
         })
     }
 }
@@ -181,6 +223,7 @@ impl SubsetFit {
             kinds: HashMap::new(),
             fitted: Vec::new(),
             order: Vec::new(),
+            profile: None,
         }
     }
 
@@ -241,7 +284,7 @@ impl SubsetFit {
                 let Some(mut column) = planned.remove(&output.column) else {
                     return Err(MlError::Invalid(format!(
                         "{} wrote column {:?}, which it did not declare",
-                        plan::label(index, stage.name()),
+                        plan::label(index + 1, stage.name()),
                         output.column
                     )));
                 };
@@ -272,7 +315,8 @@ impl SubsetFit {
         let mut stages: Vec<_> = self.order.iter().zip(&self.fitted).collect();
         stages.sort_by_key(|(index, _)| **index);
         let stages = stages.into_iter().map(|(_, stage)| Arc::clone(stage)).collect();
-        PipelineModel::new(inputs.to_vec(), stages, names.iter().map(feature).collect())
+        let model = PipelineModel::new(inputs.to_vec(), stages, names.iter().map(feature).collect())?;
+        Ok(model.with_profile(self.profile.clone()))
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::model::{InputColumn, PipelineModel};
 use crate::codec::canonical_json;
 use crate::matrix::Feature;
+use crate::profile::Profile;
 use crate::stage::StageRegistry;
 use crate::{MlError, Result};
 
@@ -22,6 +23,8 @@ struct SavedPipeline {
     inputs: Vec<SavedInput>,
     stages: Vec<SavedStage>,
     features: Vec<Feature>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +49,7 @@ pub(super) fn write(model: &PipelineModel) -> Result<Vec<u8>> {
         inputs: model.inputs().iter().map(saved_input).collect::<Result<_>>()?,
         stages: model.stages().iter().map(stage).collect::<Result<_>>()?,
         features: model.features().to_vec(),
+        profile: model.profile().cloned(),
     })
 }
 
@@ -54,7 +58,8 @@ pub(super) fn read(bytes: &[u8], registry: &StageRegistry) -> Result<PipelineMod
     let saved: SavedPipeline = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
     let inputs = saved.inputs.into_iter().map(read_input).collect::<Result<_>>()?;
     let stages = saved.stages.iter().map(|stage| registry.load(&stage.name, &stage.fitted));
-    PipelineModel::new(inputs, stages.collect::<Result<_>>()?, saved.features.into())
+    let model = PipelineModel::new(inputs, stages.collect::<Result<_>>()?, saved.features.into())?;
+    Ok(model.with_profile(saved.profile))
 }
 
 /// Looks at the format number first: a newer format may differ in everything else.

@@ -1,10 +1,9 @@
 //! A fitted pipeline.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::{DataFrame, cast, ident};
 
@@ -14,8 +13,12 @@ use super::conversion;
 use super::levels::{Access, levels};
 use super::{format, plan};
 use crate::matrix::{Feature, FeatureKind, model_features};
+use crate::profile::Profile;
 use crate::stage::{FittedStage, StageColumn, StageRegistry};
 use crate::{MlError, Result};
+
+/// Characters of an expression that [`PipelineModel::explain`] shows: labels by the thousand may stand in it.
+const MAX_SHOWN: usize = 200;
 
 /// A table column that a fitted pipeline reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,7 @@ pub struct PipelineModel {
     stages: Vec<Arc<dyn FittedStage>>,
     levels: Vec<Vec<usize>>,
     features: Arc<[Feature]>,
+    profile: Option<Arc<Profile>>,
 }
 
 /// What one level does: rows that it keeps, and columns that it writes.
@@ -61,7 +65,7 @@ impl PipelineModel {
         let mut accesses = Vec::with_capacity(stages.len());
         for (index, stage) in stages.iter().enumerate() {
             if let Some(missing) = stage.inputs().iter().find(|name| !known.contains(name)) {
-                return Err(plan::at_stage(index, stage.name(), unknown_column(missing)));
+                return Err(plan::at_stage(&plan::label(index + 1, stage.name()), unknown_column(missing)));
             }
             let outputs: Vec<String> = stage.outputs()?.into_iter().map(|output| output.column).collect();
             known.extend(outputs.iter().cloned());
@@ -71,12 +75,37 @@ impl PipelineModel {
             return Err(unknown_column(&missing.name));
         }
         let levels = levels(&accesses);
-        Ok(Self { inputs, levels, features, stages })
+        Ok(Self { inputs, levels, features, stages, profile: None })
+    }
+
+    /// The same with this profile of the rows that it was fitted on; it is kept beside the stages and changes no value.
+    #[must_use]
+    pub fn with_profile(self, profile: Option<Profile>) -> Self {
+        Self { profile: profile.map(Arc::new), ..self }
+    }
+
+    /// What was in the columns that it reads when it was fitted, if that was asked for: [`super::Subset::profiled`].
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_deref()
     }
 
     /// The table columns that it reads.
     pub fn inputs(&self) -> &[InputColumn] {
         &self.inputs
+    }
+
+    /// The same as a schema: what rows to be scored must have.
+    pub fn input_schema(&self) -> SchemaRef {
+        let field = |input: &InputColumn| Field::new(&input.name, input.data_type.clone(), input.nullable);
+        Arc::new(Schema::new(self.inputs.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    /// The columns that [`Self::transform`] gives, those that it keeps aside.
+    ///
+    /// # Errors
+    /// Fitted values that make no expression.
+    pub fn output_schema(&self) -> Result<SchemaRef> {
+        Ok(self.compile(&self.input_schema())?.output_schema())
     }
 
     /// The features that it gives, in their order: the columns of [`Self::transform`].
@@ -92,6 +121,12 @@ impl PipelineModel {
     /// The names of the features, in their order.
     pub fn feature_names(&self) -> Vec<&str> {
         self.features.iter().map(|feature| feature.name.as_str()).collect()
+    }
+
+    /// The names of the columns that linear models see, in their order: `temp`, `carrier=UA` for each indicator of a
+    /// category, and `v[0]` for each element of a vector.
+    pub fn matrix_feature_names(&self) -> Vec<String> {
+        self.features.iter().flat_map(Feature::expanded_names).collect()
     }
 
     /// The fitted stages, in their order.
@@ -160,18 +195,20 @@ impl PipelineModel {
         CompiledPipeline::new(self, schema)
     }
 
-    /// What was fitted, stage by stage.
+    /// What was fitted, stage by stage: in words, the rows that it keeps, and each output's expression, the long ones
+    /// cut off. Then the features.
     pub fn explain(&self) -> String {
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for (index, stage) in self.stages.iter().enumerate() {
             let level = self.levels.iter().position(|level| level.contains(&index)).unwrap_or(0);
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{}, level {}: {}", plan::label(index, stage.name()), level + 1, stage.describe());
+            lines.push(format!("{}, level {}: {}", plan::label(index + 1, stage.name()), level + 1, stage.describe()));
+            lines.extend(stage.row_predicate().map(|predicate| format!("    where {}", shortened(&predicate))));
+            let outputs = stage.outputs().unwrap_or_default();
+            lines.extend(outputs.iter().map(|output| format!("    {} = {}", output.column, shortened(&output.expr))));
         }
-        for feature in self.features.iter() {
-            let _ = writeln!(text, "feature {}: {}", feature.name, describe(&feature.kind));
-        }
-        text
+        let feature = |feature: &Feature| format!("feature {}: {}", feature.name, describe(&feature.kind));
+        lines.extend(self.features.iter().map(feature));
+        lines.join("\n") + "\n"
     }
 
     /// Its bytes: JSON with a format number, the same for equal pipelines.
@@ -231,6 +268,15 @@ fn input_expr(df: &DataFrame, input: &InputColumn) -> Result<Expr> {
 
 fn unknown_column(name: &str) -> MlError {
     MlError::Invalid(format!("column {name:?} is neither an input nor written by a stage"))
+}
+
+/// An expression as text, its end cut off beyond [`MAX_SHOWN`] characters.
+fn shortened(expr: &Expr) -> String {
+    let text = expr.to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 fn describe(kind: &FeatureKind) -> String {

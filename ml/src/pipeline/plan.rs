@@ -1,5 +1,6 @@
 //! What can be said of a pipeline before it is fitted.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -8,24 +9,25 @@ use super::levels::{Access, levels};
 use crate::stage::{Scope, Stage};
 use crate::{MlError, Result};
 
-/// A stage's name in messages and reports: `stage 2 (standard_scaler)`.
-pub(super) fn label(index: usize, name: &str) -> String {
-    format!("stage {} ({name})", index + 1)
+/// A stage's name in messages and reports: `stage 2 (standard_scaler)`, `stage 3.1 (imputer)` within a pipeline that is
+/// the third stage.
+pub(super) fn label(number: impl Display, name: &str) -> String {
+    format!("stage {number} ({name})")
 }
 
 /// The error with the stage's label in front, where it is the caller's.
-pub(super) fn at_stage(index: usize, name: &str, error: MlError) -> MlError {
+pub(super) fn at_stage(label: &str, error: MlError) -> MlError {
     match error {
-        MlError::Invalid(message) => MlError::Invalid(format!("{}: {message}", label(index, name))),
+        MlError::Invalid(message) => MlError::Invalid(format!("{label}: {message}")),
         other => other,
     }
 }
 
 /// Checks each stage on the columns that the stages before it leave.
-pub(super) fn check(stages: &[Arc<dyn Stage>], input: &Schema) -> Result<()> {
+pub(super) fn check(stages: &[Arc<dyn Stage>], labels: &[String], input: &Schema) -> Result<()> {
     let mut scope = Scope::of(input);
-    for (index, stage) in stages.iter().enumerate() {
-        let columns = stage.plan(&scope).map_err(|e| at_stage(index, stage.name(), e))?;
+    for (stage, label) in stages.iter().zip(labels) {
+        let columns = stage.plan(&scope).map_err(|e| at_stage(label, e))?;
         columns.into_iter().for_each(|column| scope.put(column));
     }
     let no_features = feature_names(stages).is_empty();

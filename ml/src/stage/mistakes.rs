@@ -1,10 +1,16 @@
-//! Bad input of stages on numbers: each is named before anything runs.
+//! Bad input of stages: parameters and columns are named before anything runs, values with their column and remedy.
 
-use arrow::datatypes::{DataType, Field, Schema};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use datafusion::prelude::SessionContext;
 use serde_json::{Value, json};
 
 use super::{Scope, StageRegistry};
 use crate::Result;
+use crate::functions::category_counts::MAX_CATEGORIES;
+use crate::pipeline::{Pipeline, Subset};
 
 /// What a stage makes of columns `x`, a number, and `t`, a text.
 fn planned(name: &str, params: &Value) -> Result<()> {
@@ -103,4 +109,92 @@ fn scalers_take_bounds_in_order() {
     check("robust_scaler", params, "expected 0 < \"lower\" < \"upper\" < 1, got 0.8 and 0.75");
     let params = json!({"inputs": ["x"], "with_centering": 1});
     check("robust_scaler", params, "parameter \"with_centering\": expected true or false, got 1");
+}
+
+/// The first feature of rows, by a stage that was fitted on them.
+async fn feature(stage: Value, columns: Vec<(&str, ArrayRef)>) -> Result<ArrayRef> {
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))?;
+    let frame = || SessionContext::new().read_batch(rows.clone());
+    let pipeline = Pipeline::from_value(&json!([stage]), &StageRegistry::default())?;
+    let model = pipeline.fit(frame()?, &[Subset::all("all")]).await?.models.remove(0);
+    let batches = model.transform(frame()?, &[])?.collect().await?;
+    Ok(Arc::clone(batches[0].column(0)))
+}
+
+async fn refused(stage: Value, columns: Vec<(&str, ArrayRef)>) -> String {
+    feature(stage, columns).await.unwrap_err().to_string()
+}
+
+fn numbers(values: &[Option<f64>]) -> ArrayRef {
+    Arc::new(Float64Array::from(values.to_vec()))
+}
+
+#[tokio::test]
+async fn too_many_categories_are_refused_with_their_limit() {
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..=MAX_CATEGORIES).map(|i| i.to_string())));
+    let label: ArrayRef = Arc::new(Float64Array::from_iter_values((0..=MAX_CATEGORIES).map(|i| (i % 2) as f64)));
+    for name in ["string_indexer", "frequency_encoder", "target_encoder"] {
+        let columns = vec![("t", Arc::clone(&texts)), ("label", Arc::clone(&label))];
+        let message = refused(json!({name: {"inputs": ["t"]}}), columns).await;
+        let expected = format!(
+            "stage 1 ({name}): column \"t\" has more than 50000 distinct values; group the rare ones in SQL, or leave"
+        );
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_column_without_any_number_is_named() {
+    let stages = [
+        "imputer",
+        "max_abs_scaler",
+        "min_max_scaler",
+        "power_transformer",
+        "quantile_clipper",
+        "quantile_discretizer",
+        "robust_scaler",
+        "standard_scaler",
+    ];
+    for name in stages {
+        let message = refused(json!({name: {"inputs": ["x"]}}), vec![("x", numbers(&[None, Some(f64::NAN)]))]).await;
+        assert_eq!(
+            message,
+            format!("stage 1 ({name}): column \"x\" has no value that is present; leave it out (rows of \"all\")")
+        );
+    }
+}
+
+#[tokio::test]
+async fn scalers_take_a_constant_column() {
+    let middle = [("standard_scaler", 0.0), ("min_max_scaler", 0.5), ("max_abs_scaler", -1.0), ("robust_scaler", 0.0)];
+    for (name, expected) in middle.into_iter().chain([("power_transformer", 0.0)]) {
+        let constant = numbers(&[Some(-2.5), Some(-2.5), None]);
+        let found = feature(json!({name: {"inputs": ["x"]}}), vec![("x", constant)]).await.unwrap();
+        let found: Vec<Option<f64>> = found.as_primitive::<Float64Type>().iter().collect();
+        assert_eq!(found, [Some(expected), Some(expected), None], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn missing_values_are_refused_with_their_rows_and_column() {
+    let x = || numbers(&[Some(1.0), Some(f64::NAN), None, Some(2.0), Some(f64::NAN)]);
+    let cases = [
+        (
+            json!({"vector_assembler": {"inputs": ["x"]}}),
+            "stage vector_assembler: column \"x\" has a null or NaN in 3 of 5 rows; add an imputer before it, or use \
+             handle_invalid = keep or skip",
+        ),
+        (
+            json!({"bucketizer": {"inputs": ["x"], "splits": [0, 1, 2]}}),
+            "stage bucketizer: column \"x\" has a NaN in 2 of 5 rows; use handle_invalid = keep or skip",
+        ),
+        (
+            json!({"string_indexer": {"inputs": ["x"]}}),
+            "stage string_indexer: column \"x\" has a null in 1 of 5 rows; use handle_invalid = keep or skip",
+        ),
+    ];
+    for (stage, expected) in cases {
+        let message = refused(stage, vec![("x", x())]).await;
+        assert!(message.ends_with(expected), "{message}");
+    }
 }

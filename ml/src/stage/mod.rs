@@ -28,6 +28,7 @@ mod hashing_tf;
 mod idf;
 mod imputer;
 mod index_to_string;
+mod input_selector;
 mod interaction;
 mod max_abs_scaler;
 mod min_max_scaler;
@@ -85,6 +86,7 @@ pub use hashing_tf::HashingTf;
 pub use idf::Idf;
 pub use imputer::{Imputer, Strategy};
 pub use index_to_string::IndexToString;
+pub use input_selector::InputSelector;
 pub use interaction::Interaction;
 pub use max_abs_scaler::MaxAbsScaler;
 pub use min_max_scaler::MinMaxScaler;
@@ -166,6 +168,12 @@ pub trait Stage: Debug + Send + Sync {
     /// Whether its outputs, in their order, are the pipeline's features; such a stage comes last.
     fn selects_features(&self) -> bool {
         false
+    }
+
+    /// What chooses its inputs, where they were declared by what columns are. Such a stage only stands for the one that
+    /// the selector makes of it.
+    fn input_selector(&self) -> Option<&InputSelector> {
+        None
     }
 
     /// The stage with these inputs, where none were declared; otherwise none.

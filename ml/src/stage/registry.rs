@@ -18,6 +18,7 @@ use super::hashing_tf::HashingTf;
 use super::idf::FittedIdf;
 use super::imputer::FittedImputer;
 use super::index_to_string::FittedIndexToString;
+use super::input_selector::{InputSelector, SelectingStage};
 use super::interaction::FittedInteraction;
 use super::n_gram::NGram;
 use super::one_hot_encoder::FittedOneHotEncoder;
@@ -84,12 +85,16 @@ impl StageRegistry {
         self.stages.keys().map(String::as_str).collect()
     }
 
-    /// Makes a stage out of its name and parameters.
+    /// Makes a stage out of its name and parameters; one whose `inputs` are a selector is still to be bound to columns.
     ///
     /// # Errors
     /// A name or parameter that is not known, and values that do not fit.
     pub fn parse(&self, name: &str, params: &Value) -> Result<Arc<dyn Stage>> {
-        (self.get(name)?.0)(params)
+        let parse = self.get(name)?.0;
+        match InputSelector::of(name, params, parse)? {
+            Some(selector) => Ok(Arc::new(SelectingStage(selector))),
+            None => parse(params),
+        }
     }
 
     /// Reads back a fitted stage.

@@ -168,6 +168,11 @@ impl Scope {
         Self { columns: schema.fields().iter().map(|field| StageColumn::of_field(field)).collect() }
     }
 
+    /// The columns, those of the table first.
+    pub fn columns(&self) -> &[StageColumn] {
+        &self.columns
+    }
+
     /// A column by its name.
     ///
     /// # Errors

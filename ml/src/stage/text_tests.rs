@@ -67,8 +67,8 @@ async fn mistakes_are_named() {
         ),
         (
             json!({"tokenizer": {"inputs": ["gap"]}}),
-            "Execution error: stage tokenizer: column \"gap\" has a null; fill it in with coalesce in SQL, or leave \
-             such rows out",
+            "Execution error: stage tokenizer: column \"gap\" has a null in 1 of 3 rows; fill it in with coalesce in \
+             SQL, or leave such rows out",
         ),
         (
             json!({"regex_tokenizer": {"inputs": ["text"], "pattern": "a("}}),

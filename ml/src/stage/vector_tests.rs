@@ -271,8 +271,8 @@ async fn mistakes_are_named() {
         ),
         (
             json!({"vector_assembler": {"inputs": ["v"], "output": "out"}}),
-            "Execution error: stage vector_assembler: column \"v\" has a null vector; use handle_invalid = keep or \
-             skip",
+            "Execution error: stage vector_assembler: column \"v\" has a null vector in 1 of 6 rows; use \
+             handle_invalid = keep or skip",
         ),
         (
             json!({"variance_threshold_selector": {"inputs": ["v"], "variance_threshold": "Infinity"}}),
