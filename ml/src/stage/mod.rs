@@ -201,6 +201,21 @@ pub trait FittedStage: Debug + Send + Sync {
 
     /// What rows must satisfy to be kept; they are filtered before the outputs are computed.
     fn row_predicate(&self) -> Option<Expr> {
+    /// The columns that only [`Self::training_outputs`] reads, beside the inputs.
+    fn training_inputs(&self) -> &[String] {
+        &[]
+    }
+
+    /// The same columns in the same order for the rows that the stage was fitted on, where these must not see what the
+    /// fit learned from themselves; none where they are [`Self::outputs`]. Later stages of the fit and estimators are
+    /// trained on them; scoring never uses them, so they need not be saved.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`], and a stage read back without what they need.
+    fn training_outputs(&self) -> Result<Option<Vec<FittedOutput>>> {
+        Ok(None)
+    }
+
         None
     }
 
