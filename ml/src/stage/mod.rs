@@ -51,6 +51,7 @@ mod stage_params;
 mod standard_scaler;
 mod stop_words_remover;
 mod string_indexer;
+mod subword_tokenizer;
 mod target_encoder;
 mod tokenizer;
 mod univariate_feature_selector;
@@ -106,6 +107,7 @@ pub use stage_params::StageParams;
 pub use standard_scaler::StandardScaler;
 pub use stop_words_remover::StopWordsRemover;
 pub use string_indexer::{StringIndexer, StringOrderType};
+pub use subword_tokenizer::SubwordTokenizer;
 pub use target_encoder::{TargetEncoder, TargetType};
 pub use tokenizer::Tokenizer;
 pub use univariate_feature_selector::{Selection, UnivariateFeatureSelector};
@@ -199,8 +201,6 @@ pub trait FittedStage: Debug + Send + Sync {
     /// Fitted values that make no expression.
     fn outputs(&self) -> Result<Vec<FittedOutput>>;
 
-    /// What rows must satisfy to be kept; they are filtered before the outputs are computed.
-    fn row_predicate(&self) -> Option<Expr> {
     /// The columns that only [`Self::training_outputs`] reads, beside the inputs.
     fn training_inputs(&self) -> &[String] {
         &[]
@@ -216,6 +216,8 @@ pub trait FittedStage: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// What rows must satisfy to be kept; they are filtered before the outputs are computed.
+    fn row_predicate(&self) -> Option<Expr> {
         None
     }
 
