@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod plan;
 pub mod progress;
 pub mod session;
+mod time_length;
 
 pub use error::{EngineError, Result};
 pub use jobs::{JobFile, RunRecord};

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use chrono::TimeDelta;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::time_length::time_length;
 use crate::{EngineError, Result};
 
 /// A check and what happens when it does not hold.
@@ -203,15 +203,7 @@ impl TryFrom<String> for Within {
     type Error = EngineError;
 
     fn try_from(text: String) -> Result<Self> {
-        let wrong = || {
-            let expected = "within must be a length of time without months, as 2 days or 90 minutes";
-            EngineError::Invalid(format!("{expected}; got {text:?}"))
-        };
-        let parsed = parse_interval_month_day_nano(&text).map_err(|_| wrong())?;
-        let length = TimeDelta::try_days(parsed.days.into())
-            .and_then(|days| days.checked_add(&TimeDelta::nanoseconds(parsed.nanoseconds)))
-            .filter(|length| parsed.months == 0 && *length >= TimeDelta::zero())
-            .ok_or_else(wrong)?;
+        let length = time_length("within", &text)?;
         Ok(Self { text, length })
     }
 }
