@@ -18,7 +18,8 @@ use crate::plan::train::HELD_OUT;
 use crate::{Session, SessionOptions};
 
 /// 4,000 rows of 700 categories that say nothing of the label.
-const NOISE: &str = "select id, fold_hash(id, 5) % 700 as x, cast(fold_hash(id, 6) % 2 as int) as y
+const NOISE: &str = "
+    select id, fold_hash(id, 5) % arrow_cast(700, 'UInt64') as x, fold_hash(id, 6) % arrow_cast(2, 'UInt64') as y
     from (select cast(value as bigint) as id from generate_series(0, 3999))";
 
 fn matrix(folder: &Path, name: &str) -> RecordBatch {
