@@ -5,7 +5,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::Expr;
 use tidemill_connectors::sink::{SinkFormat, SinkSpec};
 use tidemill_connectors::stores::Location;
-use tidemill_ml::pipeline::PipelineModel;
+use tidemill_ml::pipeline::{PipelineModel, Subset};
 
 use super::search::GridSearch;
 use crate::plan::train::MatrixRef;
@@ -28,8 +28,15 @@ pub(super) struct MatrixWriter<'a> {
 }
 
 impl MatrixWriter<'_> {
-    /// Writes the rows that `keep` chooses, as the fitted pipeline sees them, in the order of the key.
-    pub(super) async fn write(&self, name: &str, model: &PipelineModel, keep: Expr) -> Result<MatrixRef> {
+    /// Writes the rows that `keep` chooses in the order of the key: those of `fitted_on` as the fitted pipeline gives
+    /// them to training, the others as it gives them to scoring.
+    pub(super) async fn write(
+        &self,
+        name: &str,
+        model: &PipelineModel,
+        fitted_on: &Subset,
+        keep: Expr,
+    ) -> Result<MatrixRef> {
         let column = |name: &str| Expr::Column(Column::new_unqualified(name));
         let keys: Vec<String> = (0..self.search.key.len()).map(|i| format!("__key_{i}")).collect();
         let mut rows = self.rows.clone().filter(keep)?.with_column(LABEL_COLUMN, column(&self.search.label))?;
@@ -37,7 +44,7 @@ impl MatrixWriter<'_> {
             rows = rows.with_column(name, column(key))?;
         }
         let carried: Vec<&str> = keys.iter().map(String::as_str).chain([LABEL_COLUMN, FOLD_COLUMN]).collect();
-        let features = model.transform(rows, &carried)?;
+        let features = model.transform_training(rows, fitted_on, &carried)?;
         let order = keys.iter().map(|k| column(k).sort(true, false)).collect();
         let (_, plan) = features.sort(order)?.into_parts();
         let folder = self.scratch.join("matrices").join(name);

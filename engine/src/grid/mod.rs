@@ -7,6 +7,8 @@
 
 mod matrices;
 mod search;
+#[cfg(test)]
+mod tests;
 
 pub use matrices::FOLD_COLUMN;
 pub use search::{GridSearch, Refit, SearchResult};

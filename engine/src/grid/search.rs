@@ -210,11 +210,11 @@ impl GridSearch {
         let writer = MatrixWriter { session, search: self, rows, scratch };
         let fold = || Expr::Column(Column::new_unqualified(FOLD_COLUMN));
         let mut matrices = Vec::with_capacity(fit.models.len());
-        for (i, model) in fit.models.iter().enumerate() {
+        for (i, (model, fitted_on)) in fit.models.iter().zip(self.subsets()).enumerate() {
             let is_refit = i == self.n_folds as usize;
             let keep = if is_refit { fold().is_not_null() } else { fold().not_eq(lit(HELD_OUT)) };
             let name = if is_refit { "all".to_owned() } else { format!("fold-{i}") };
-            matrices.push(writer.write(&name, model, keep).await?);
+            matrices.push(writer.write(&name, model, &fitted_on, keep).await?);
             step.advance(i as u64 + 1, name);
         }
         let bytes: u64 = matrices.iter().map(|m| m.size_bytes).sum();

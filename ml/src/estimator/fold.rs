@@ -55,6 +55,11 @@ pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
     vec![Arc::new(ScalarUDF::from(FoldHash::default()))]
 }
 
+/// Whether `fold_hash` takes values of a type: whole numbers, dates and text.
+pub fn is_fold_key(data_type: &DataType) -> bool {
+    hashed_type(data_type).is_some()
+}
+
 /// A call of `fold_hash` on a whole number, a date or text.
 pub fn fold_hash_of(value: Expr, seed: u64) -> Expr {
     ScalarUDF::from(FoldHash::default()).call(vec![value, lit(seed as i64)])
@@ -92,18 +97,10 @@ impl ScalarUDFImpl for FoldHash {
         if !seed.is_integer() {
             return plan_err!("fold_hash: expected a whole number as the seed, got {seed}");
         }
-        let value = match value {
-            DataType::Date64 => DataType::Date32,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-            DataType::Dictionary(_, of) if of.is_string() => DataType::Utf8,
-            DataType::Null => DataType::Int64,
-            DataType::Date32 | DataType::UInt64 => value.clone(),
-            whole if whole.is_integer() => DataType::Int64,
-            other => {
-                return plan_err!("fold_hash: expected a whole number, a date or text, got {other}; cast it first");
-            }
-        };
-        Ok(vec![value, seed.clone()])
+        match hashed_type(value) {
+            Some(value) => Ok(vec![value, seed.clone()]),
+            None => plan_err!("fold_hash: expected a whole number, a date or text, got {value}; cast it first"),
+        }
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
@@ -121,6 +118,19 @@ impl ScalarUDFImpl for FoldHash {
             }
             ColumnarValue::Array(values) => Ok(ColumnarValue::Array(Arc::new(hash_array(values, seed)?))),
         }
+    }
+}
+
+/// The type that a value is hashed as; none for a type that is not hashed.
+fn hashed_type(value: &DataType) -> Option<DataType> {
+    match value {
+        DataType::Date64 => Some(DataType::Date32),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8),
+        DataType::Dictionary(_, of) if of.is_string() => Some(DataType::Utf8),
+        DataType::Null => Some(DataType::Int64),
+        DataType::Date32 | DataType::UInt64 => Some(value.clone()),
+        whole if whole.is_integer() => Some(DataType::Int64),
+        _ => None,
     }
 }
 

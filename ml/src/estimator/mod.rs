@@ -20,7 +20,7 @@ mod registry;
 mod search;
 mod support;
 
-pub use fold::{FoldKey, fold_hash, fold_hash_of, fold_of, scalar_udfs};
+pub use fold::{FoldKey, fold_hash, fold_hash_of, fold_of, is_fold_key, scalar_udfs};
 pub use gradient_boosted_trees::GradientBoostedTrees;
 pub use logistic_regression::LogisticRegression;
 pub use multilayer_perceptron::MultilayerPerceptron;

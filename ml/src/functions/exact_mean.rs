@@ -65,6 +65,14 @@ impl Accumulator for ExactMeanAccumulator {
         support::for_each_number(values, |v| self.0.add(v))
     }
 
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        support::for_each_number(values, |v| self.0.remove(v))
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for bytes in support::bytes_column(states)?.iter().flatten() {
             self.0.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;

@@ -1,6 +1,7 @@
 //! `exact_moments(x [, include])`: count, sum, mean, sample variance, minimum and maximum in one pass, each rounded once.
 //!
-//! The result is a struct of those names and does not depend on the order and partitioning of the rows. Nulls, and
+//! The result is a struct of those names and does not depend on the order and partitioning of the rows. Over a window
+//! frame that slides, minimum and maximum are null: they cannot be taken back. Nulls, and
 //! rows for which `include` is not true, are left out. The mean is null without values and the variance with fewer than two. NaN and infinities as in
 //! [`ExactMoments`].
 
@@ -85,7 +86,11 @@ impl AggregateUDFImpl for ExactMomentsFunction {
     }
 
     fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(MomentsAccumulator(ExactMoments::new())))
+        Ok(Box::new(MomentsAccumulator { moments: ExactMoments::new(), slides: false }))
+    }
+
+    fn create_sliding_accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(MomentsAccumulator { moments: ExactMoments::new(), slides: true }))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -94,39 +99,52 @@ impl AggregateUDFImpl for ExactMomentsFunction {
 }
 
 #[derive(Debug)]
-struct MomentsAccumulator(ExactMoments);
+struct MomentsAccumulator {
+    moments: ExactMoments,
+    /// Whether values are taken back, so that there are no bounds.
+    slides: bool,
+}
 
 impl Accumulator for MomentsAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        support::for_each_number(values, |v| self.0.add(v))
+        support::for_each_number(values, |v| self.moments.add(v))
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        support::for_each_number(values, |v| self.moments.remove(v))
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        self.slides
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.0.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
+            self.moments.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
         }
         Ok(())
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.0.state_bytes()))])
+        Ok(vec![ScalarValue::Binary(Some(self.moments.state_bytes()))])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let moments = self.0.moments();
+        let moments = self.moments.moments();
         let number = |value: Option<f64>| Arc::new(Float64Array::from(vec![value])) as ArrayRef;
+        let bound = |value: Option<f64>| number(value.filter(|_| !self.slides));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![moments.count as i64])),
             number(Some(moments.sum)),
             number(moments.mean),
             number(moments.variance),
-            number(moments.min),
-            number(moments.max),
+            bound(moments.min),
+            bound(moments.max),
         ];
         Ok(ScalarValue::Struct(Arc::new(StructArray::try_new(fields(), columns, None)?)))
     }
 
     fn size(&self) -> usize {
-        self.0.size()
+        self.moments.size()
     }
 }

@@ -35,6 +35,7 @@ pub mod remove_words;
 pub mod require_number;
 mod sparse;
 pub mod sparse_to_dense;
+pub mod subword_tokens;
 pub(crate) mod support;
 pub mod term_counts;
 pub mod vector;
@@ -57,6 +58,7 @@ pub fn scalar_udfs() -> Vec<Arc<ScalarUDF>> {
         remove_words::udf(),
         require_number::udf(),
         sparse_to_dense::udf(),
+        subword_tokens::udf(),
         weigh_elements::udf(),
         yeo_johnson::udf(),
     ];

@@ -275,7 +275,8 @@ impl SubsetFit {
         let mut columns = Vec::new();
         let fitted: Vec<_> = self.fitted_in(level).map(|(index, stage)| (index, Arc::clone(stage))).collect();
         for (index, stage) in fitted {
-            for output in stage.outputs()? {
+            let outputs = stage.training_outputs()?.map_or_else(|| stage.outputs(), Ok)?;
+            for output in outputs {
                 let expr = replace_columns(output.expr, &self.columns)?;
                 let expr = match self.membership() {
                     Some(membership) => when(membership, expr).end()?,

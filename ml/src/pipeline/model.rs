@@ -4,21 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::logical_expr::Expr;
-use datafusion::prelude::{DataFrame, cast, ident};
+use datafusion::logical_expr::{Expr, lit};
+use datafusion::prelude::{DataFrame, cast, ident, when};
 
 use super::columns::replace_columns;
 use super::compiled::CompiledPipeline;
 use super::conversion;
 use super::levels::{Access, levels};
-use super::{format, plan};
+use super::{Subset, format, plan};
 use crate::matrix::{Feature, FeatureKind, model_features};
 use crate::profile::Profile;
-use crate::stage::{FittedStage, StageColumn, StageRegistry};
+use crate::stage::{FittedOutput, FittedStage, StageColumn, StageRegistry};
 use crate::{MlError, Result};
 
 /// Characters of an expression that [`PipelineModel::explain`] shows: labels by the thousand may stand in it.
 const MAX_SHOWN: usize = 200;
+/// The column that says which rows a pipeline was fitted on.
+const IS_FITTED_ON: &str = "__is_fitted_on";
 
 /// A table column that a fitted pipeline reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,7 @@ impl PipelineModel {
     /// A stage or feature that reads a column which is neither an input nor written before.
     pub fn new(inputs: Vec<InputColumn>, stages: Vec<Arc<dyn FittedStage>>, features: Arc<[Feature]>) -> Result<Self> {
         let mut known: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+        let reads: Vec<_> = stages.iter().map(|stage| [stage.inputs(), stage.training_inputs()].concat()).collect();
         let mut accesses = Vec::with_capacity(stages.len());
         for (index, stage) in stages.iter().enumerate() {
             if let Some(missing) = stage.inputs().iter().find(|name| !known.contains(name)) {
@@ -69,7 +72,7 @@ impl PipelineModel {
             }
             let outputs: Vec<String> = stage.outputs()?.into_iter().map(|output| output.column).collect();
             known.extend(outputs.iter().cloned());
-            accesses.push(Access { inputs: stage.inputs(), outputs, drops_rows: stage.row_predicate().is_some() });
+            accesses.push(Access { inputs: &reads[index], outputs, drops_rows: stage.row_predicate().is_some() });
         }
         if let Some(missing) = features.iter().find(|feature| !known.contains(&feature.name)) {
             return Err(unknown_column(&missing.name));
@@ -161,6 +164,24 @@ impl PipelineModel {
     /// # Errors
     /// An input that is missing or of another type, or a column to keep that has the name of a feature.
     pub fn transform(&self, df: DataFrame, keep: &[&str]) -> Result<DataFrame> {
+        self.transform_by(self.level_steps()?, df, &[], keep)
+    }
+
+    /// [`Self::transform`], where the rows of `fitted_on`, those that the pipeline was fitted on, get the features to
+    /// train on: out of fold, where a stage encodes by the label. All other rows get those of scoring.
+    ///
+    /// Reads the columns that deal rows to folds beside the inputs.
+    ///
+    /// # Errors
+    /// As [`Self::transform`]; and a pipeline that was saved and read back with a stage that has such features.
+    pub fn transform_training(&self, df: DataFrame, fitted_on: &Subset, keep: &[&str]) -> Result<DataFrame> {
+        let mut beside: Vec<Expr> = self.training_inputs()?.iter().map(ident).collect();
+        beside.push(fitted_on.filter.clone().unwrap_or(lit(true)).alias(IS_FITTED_ON));
+        self.transform_by(self.steps(outputs_by_row)?, df, &beside, keep)
+    }
+
+    /// The features by these levels, which may read the columns `beside` the inputs.
+    fn transform_by(&self, levels: Vec<Level>, df: DataFrame, beside: &[Expr], keep: &[&str]) -> Result<DataFrame> {
         if let Some(clash) = keep.iter().find(|name| self.feature_names().contains(name)) {
             return Err(MlError::Invalid(format!(
                 "column {clash:?} is a feature of the pipeline and cannot be kept as it is; give it another name first"
@@ -168,10 +189,12 @@ impl PipelineModel {
         }
         let kept: Vec<String> = (0..keep.len()).map(|i| format!("__keep_{i}")).collect();
         let mut columns: Vec<String> = self.inputs.iter().map(|input| input.name.clone()).collect();
-        let raw = self.inputs.iter().map(|input| input_expr(&df, input)).collect::<Result<Vec<_>>>()?;
+        columns.extend(beside.iter().map(|expr| expr.name_for_alias()).collect::<Result<Vec<_>, _>>()?);
+        let mut raw = self.inputs.iter().map(|input| input_expr(&df, input)).collect::<Result<Vec<_>>>()?;
+        raw.extend(beside.iter().cloned());
         let carried = keep.iter().zip(&kept).map(|(name, kept)| ident(*name).alias(kept));
         let mut df = df.select(raw.into_iter().chain(carried).collect::<Vec<_>>())?;
-        for level in self.level_steps()? {
+        for level in levels {
             if let Some(predicate) = level.predicate {
                 df = df.filter(predicate)?;
             }
@@ -229,16 +252,33 @@ impl PipelineModel {
 
     /// The levels as predicates and outputs over the columns before each.
     pub(super) fn level_steps(&self) -> Result<Vec<Level>> {
+        self.steps(|stage| stage.outputs())
+    }
+
+    fn steps(&self, outputs_of: impl Fn(&dyn FittedStage) -> Result<Vec<FittedOutput>>) -> Result<Vec<Level>> {
         let step = |level: &Vec<usize>| {
             let stages: Vec<&Arc<dyn FittedStage>> = level.iter().map(|&index| &self.stages[index]).collect();
             let predicate = stages.iter().filter_map(|stage| stage.row_predicate()).reduce(Expr::and);
             let mut outputs = Vec::new();
             for stage in stages {
-                outputs.extend(stage.outputs()?.into_iter().map(|output| (output.column, output.expr)));
+                outputs.extend(outputs_of(stage.as_ref())?.into_iter().map(|output| (output.column, output.expr)));
             }
             Ok(Level { predicate, outputs })
         };
         self.levels.iter().map(step).collect()
+    }
+
+    /// The table columns that only training reads: those that are neither inputs nor written by a stage before.
+    fn training_inputs(&self) -> Result<Vec<String>> {
+        let mut known: Vec<String> = self.inputs.iter().map(|input| input.name.clone()).collect();
+        let mut columns = Vec::new();
+        for stage in &self.stages {
+            let new: Vec<_> = stage.training_inputs().iter().filter(|name| !known.contains(name)).cloned().collect();
+            known.extend(new.iter().cloned());
+            columns.extend(new);
+            known.extend(stage.outputs()?.into_iter().map(|output| output.column));
+        }
+        Ok(columns)
     }
 
     fn composed(&self) -> Result<(HashMap<String, Expr>, Option<Expr>)> {
@@ -254,6 +294,17 @@ impl PipelineModel {
         }
         Ok((columns, predicates.into_iter().reduce(Expr::and)))
     }
+}
+
+/// A stage's outputs for the rows that it was fitted on where there are others for these, and for rows to score.
+fn outputs_by_row(stage: &dyn FittedStage) -> Result<Vec<FittedOutput>> {
+    let outputs = stage.outputs()?;
+    let Some(training) = stage.training_outputs()? else { return Ok(outputs) };
+    let by_row = |(training, output): (FittedOutput, FittedOutput)| {
+        let expr = when(ident(IS_FITTED_ON), training.expr).otherwise(output.expr)?;
+        Ok(FittedOutput { expr, ..output })
+    };
+    training.into_iter().zip(outputs).map(by_row).collect()
 }
 
 /// The input column of a data frame, in the type that the pipeline was fitted on.

@@ -96,6 +96,22 @@ fn target_encoder_takes_a_label_that_is_a_number() {
     check("target_encoder", params, "expected a finite \"smoothing\" of at least 0, got -1");
     let params = json!({"inputs": ["t"], "label_col": "x", "handle_invalid": "skip"});
     check("target_encoder", params, "parameter \"handle_invalid\": expected one of error, keep, got \"skip\"");
+    let cross_fit = |more: Value| {
+        let mut params = json!({"inputs": ["t"], "label_col": "x"});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+    };
+    let missing = "\"cv\" of 5 needs \"by\", a column whose hash deals rows to folds, such as a row's key";
+    check("target_encoder", cross_fit(json!({"cv": 5})), missing);
+    check("target_encoder", cross_fit(json!({"by": "t"})), "\"by\" deals rows to folds; give their number as \"cv\"");
+    check(
+        "target_encoder",
+        cross_fit(json!({"cv": 51, "by": "t"})),
+        "parameter \"cv\": expected a whole number of 1 to 50, got 51",
+    );
+    check("target_encoder", cross_fit(json!({"cv": 5, "by": "z"})), "column \"z\" does not exist");
+    let kind = "column \"x\" is Float64; expected a whole number, a date or text to deal rows to folds by";
+    check("target_encoder", cross_fit(json!({"cv": 5, "by": "x"})), kind);
     assert!(planned("target_encoder", &json!({"inputs": ["t", "x"], "label_col": "x"})).is_ok());
 }
 

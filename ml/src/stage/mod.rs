@@ -52,6 +52,7 @@ mod stage_params;
 mod standard_scaler;
 mod stop_words_remover;
 mod string_indexer;
+mod subword_tokenizer;
 mod target_encoder;
 mod tokenizer;
 mod univariate_feature_selector;
@@ -108,6 +109,7 @@ pub use stage_params::StageParams;
 pub use standard_scaler::StandardScaler;
 pub use stop_words_remover::StopWordsRemover;
 pub use string_indexer::{StringIndexer, StringOrderType};
+pub use subword_tokenizer::SubwordTokenizer;
 pub use target_encoder::{TargetEncoder, TargetType};
 pub use tokenizer::Tokenizer;
 pub use univariate_feature_selector::{Selection, UnivariateFeatureSelector};
@@ -206,6 +208,21 @@ pub trait FittedStage: Debug + Send + Sync {
     /// # Errors
     /// Fitted values that make no expression.
     fn outputs(&self) -> Result<Vec<FittedOutput>>;
+
+    /// The columns that only [`Self::training_outputs`] reads, beside the inputs.
+    fn training_inputs(&self) -> &[String] {
+        &[]
+    }
+
+    /// The same columns in the same order for the rows that the stage was fitted on, where these must not see what the
+    /// fit learned from themselves; none where they are [`Self::outputs`]. Later stages of the fit and estimators are
+    /// trained on them; scoring never uses them, so they need not be saved.
+    ///
+    /// # Errors
+    /// As [`Self::outputs`], and a stage read back without what they need.
+    fn training_outputs(&self) -> Result<Option<Vec<FittedOutput>>> {
+        Ok(None)
+    }
 
     /// What rows must satisfy to be kept; they are filtered before the outputs are computed.
     fn row_predicate(&self) -> Option<Expr> {

@@ -42,7 +42,7 @@ use super::{
     CountVectorizer, CyclicalEncoder, Dct, ElementwiseProduct, FeatureHasher, FittedStage, FrequencyEncoder, Idf,
     Imputer, IndexToString, Interaction, MaxAbsScaler, MinMaxScaler, Normalizer, OneHotEncoder, Pca,
     PolynomialExpansion, PowerTransformer, QuantileClipper, QuantileDiscretizer, RobustScaler, SparseToDense,
-    SqlTransformer, Stage, StandardScaler, StringIndexer, TargetEncoder, UnivariateFeatureSelector,
+    SqlTransformer, Stage, StandardScaler, StringIndexer, SubwordTokenizer, TargetEncoder, UnivariateFeatureSelector,
     VarianceThresholdSelector, VectorAssembler, VectorIndexer, VectorSizeHint, VectorSlicer, VectorStage,
 };
 use crate::suggest::did_you_mean;
@@ -162,6 +162,7 @@ impl Default for StageRegistry {
             .register("standard_scaler", StandardScaler::parse, load::<FittedScaler>)
             .register("stop_words_remover", StopWordsRemover::parse, load::<StopWordsRemover>)
             .register("string_indexer", StringIndexer::parse, load::<FittedStringIndexer>)
+            .register("subword_tokenizer", SubwordTokenizer::parse, load::<SubwordTokenizer>)
             .register("target_encoder", TargetEncoder::parse, load::<FittedTargetEncoder>)
             .register("tokenizer", Tokenizer::parse, load::<Tokenizer>)
             .register("univariate_feature_selector", UnivariateFeatureSelector::parse, load::<FittedSelector>)

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, Float64Builder, ListBuilder, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use crate::Result;
 use crate::functions::sparse_to_dense::dense;
 use crate::functions::vector::{SPARSE_SIZE_KEY, vector_type};
+use crate::matrix::FeatureKind;
 use crate::pipeline::{Pipeline, PipelineModel, Subset};
 use crate::stage::StageRegistry;
 
@@ -103,13 +104,36 @@ async fn transformed(model: &PipelineModel, df: DataFrame, case: &Value) -> Resu
     let names: Vec<&str> = case["outputs"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
     let mut rows = Vec::new();
     for batch in &batches {
-        let columns: Vec<ArrayRef> = names.iter().map(|name| all_elements(batch, name)).collect();
+        let column = |name: &&str| match indicators(model, case, name) {
+            Some(n) => indicator_vectors(batch.column_by_name(name).unwrap(), n),
+            None => all_elements(batch, name),
+        };
+        let columns: Vec<ArrayRef> = names.iter().map(column).collect();
         for row in 0..batch.num_rows() {
             let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row).map(one_nan);
             rows.push(columns.iter().map(value).collect::<Result<_, _>>()?);
         }
     }
     Ok(rows)
+}
+
+/// How many indicators an encoded category has.
+fn indicators(model: &PipelineModel, case: &Value, column: &str) -> Option<usize> {
+    let last = case["stages"].as_array()?.last()?;
+    let feature = model.features().iter().find(|f| f.name == column && last["one_hot_encoder"].is_object())?.clone();
+    match feature.kind {
+        FeatureKind::Category { indicators, .. } => Some(indicators),
+        _ => None,
+    }
+}
+
+/// Category indices as vectors of their indicators, as Spark's encoder writes them.
+fn indicator_vectors(indices: &ArrayRef, n: usize) -> ArrayRef {
+    let mut vectors = ListBuilder::new(Float64Builder::new());
+    for index in indices.as_primitive::<Float64Type>() {
+        vectors.append_option(index.map(|index| (0..n).map(move |i| Some(f64::from(u8::from(i as f64 == index))))));
+    }
+    Arc::new(vectors.finish())
 }
 
 /// A column, sparse vectors as dense ones.

@@ -80,6 +80,27 @@ impl ExactMoments {
         }
     }
 
+    /// Takes away a value that was added. The bounds stay those of all that was ever added.
+    pub fn remove(&mut self, value: f64) {
+        self.count -= 1;
+        if !value.is_finite() {
+            let n = match value {
+                f64::INFINITY => &mut self.n_positive_infinity,
+                f64::NEG_INFINITY => &mut self.n_negative_infinity,
+                _ => &mut self.n_nan,
+            };
+            *n -= 1;
+            return;
+        }
+        self.window.add(-value, false);
+        if let Some(squares) = &mut self.squares {
+            squares.subtract_square(value);
+        }
+        if self.window.is_full() {
+            self.drain();
+        }
+    }
+
     /// The moments of what was added.
     pub fn moments(&mut self) -> Moments {
         self.drain();
@@ -256,6 +277,16 @@ mod tests {
             values[..cut].iter().for_each(|&v| left.add(v));
             right.merge(&left.state_bytes()).unwrap();
             prop_assert_eq!(format!("{:?}", right.moments()), format!("{:?}", moments(&values)));
+        }
+
+        #[test]
+        fn removing_is_never_having_added(values in prop::collection::vec(prop::num::f64::ANY, 0..60), cut in 0usize..60) {
+            let (gone, left) = values.split_at(cut.min(values.len()));
+            let mut all = ExactMoments::new();
+            values.iter().for_each(|&v| all.add(v));
+            gone.iter().for_each(|&v| all.remove(v));
+            let without_bounds = |moments: Moments| format!("{:?}", Moments { min: None, max: None, ..moments });
+            prop_assert_eq!(without_bounds(all.moments()), without_bounds(moments(left)));
         }
 
         #[test]

@@ -44,8 +44,12 @@ impl Superaccumulator {
 
     /// Adds the square of a finite value to a sum of squares.
     pub fn add_square(&mut self, value: f64) {
-        let (mantissa, offset) = parts(value);
-        self.add_bits_at(u128::from(mantissa) * u128::from(mantissa), 2 * offset, false);
+        self.add_product(value, value);
+    }
+
+    /// Takes the square of a finite value off a sum of squares.
+    pub fn subtract_square(&mut self, value: f64) {
+        self.add_product(value, -value);
     }
 
     /// Adds the product of two finite values to a sum of squares.

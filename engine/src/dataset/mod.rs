@@ -1,4 +1,5 @@
-//! Datasets to train on: splits, samples, class weights, the latest row of each key, and the profile of a table.
+//! Datasets to train on: splits, samples, class weights, the latest row of each key, what each row's past says, and the
+//! profile of a table.
 //!
 //! A split or sample is a predicate over a hash or a time: rows are not copied, and a row's side does not change when
 //! others come.
@@ -17,6 +18,10 @@ use tidemill_ml::estimator::fold_hash_of;
 use tidemill_ml::profile::{self, Profile};
 
 use crate::{EngineError, Result};
+
+mod trailing;
+
+pub use trailing::{Trailing, TrailingAggregate, trailing_aggregates};
 
 /// Helper columns' name.
 const RANK: &str = "__rank";
