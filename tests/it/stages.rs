@@ -26,13 +26,13 @@ async fn session(warehouse: &Path, cluster: Option<&LocalCluster>) -> Session {
     let warehouse = warehouse.to_str().unwrap().to_owned();
     let cluster = cluster.map(|cluster| cluster.address.clone());
     let session = Session::open(SessionOptions { warehouse, cluster, ..SessionOptions::default() }).await.unwrap();
-    session.register_parquet("rows", golden().join("rows.parquet").to_str().unwrap()).await.unwrap();
+    session.register_parquet("golden", golden().join("rows.parquet").to_str().unwrap()).await.unwrap();
     session
 }
 
 /// The features of the rows, as text that tells all bits of numbers but NaN's.
 async fn transformed(session: &Session, model: &PipelineModel) -> String {
-    let rows = session.sql("select * from rows").await.unwrap();
+    let rows = session.sql("select * from golden").await.unwrap();
     let features = model.transform(rows, &["id"]).unwrap();
     let features = features.sort(vec![ident("id").sort(true, true)]).unwrap().collect().await.unwrap();
     pretty_format_batches(&features).unwrap().to_string()

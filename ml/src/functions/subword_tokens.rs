@@ -7,7 +7,7 @@
 //!
 //! All arguments but the text are literals. A process reads a tokenizer once and keeps the last few.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Int64Array, ListArray, StringArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -27,7 +27,7 @@ const NAME: &str = "tidemill_subword_tokens";
 /// the one that was not used for longest is read again when it is asked for.
 const MAX_TOKENIZERS: usize = 8;
 
-static TOKENIZERS: LazyLock<Mutex<Vec<Prepared>>> = LazyLock::new(Mutex::default);
+static TOKENIZERS: Mutex<Vec<Prepared>> = Mutex::new(Vec::new());
 
 /// How long the lists are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,11 +166,7 @@ impl ScalarUDFImpl for SubwordTokens {
         let [text, tokenizer, max_length, truncation, padding, stage, column] = args.args.as_slice() else {
             return plan_err!("{NAME} takes a text and six literals, got {} arguments", args.args.len());
         };
-        let literal = |value| match value {
-            &ColumnarValue::Scalar(ref value) => Some(value),
-            &ColumnarValue::Array(_) => None,
-        };
-        let rule = LengthRule::of_literals([literal(max_length), literal(truncation), literal(padding)])?;
+        let rule = LengthRule::of_literals([scalar(max_length), scalar(truncation), scalar(padding)])?;
         let Some(json) = support::text_literal(tokenizer) else {
             return plan_err!("{NAME} takes a tokenizer as a literal");
         };
@@ -181,6 +177,13 @@ impl ScalarUDFImpl for SubwordTokens {
             exec_datafusion_err!("stage {}: column {:?} {e}", stage.unwrap_or_default(), column.unwrap_or_default())
         })?;
         Ok(ColumnarValue::Array(tokens.into_struct(rule)?))
+    }
+}
+
+fn scalar(value: &ColumnarValue) -> Option<&ScalarValue> {
+    match value {
+        ColumnarValue::Scalar(value) => Some(value),
+        ColumnarValue::Array(_) => None,
     }
 }
 

@@ -105,12 +105,10 @@ impl<'a> Fitting<'a> {
         self.subsets.iter().zip(subsets).filter(|(_, s)| s.profiled).map(|(subset, _)| request(subset)).collect()
     }
 
-    /// The columns that the fitted pipeline reads.
+    /// The columns that the fitted pipeline reads, in the types that it knows: a layout of text changes no profile.
     fn profiled_columns(&self) -> Result<DFSchema> {
-        let schema = self.df.schema().as_arrow();
-        let field = |input: &InputColumn| Ok(schema.field_with_name(&input.name)?.clone());
-        let fields: Vec<Field> = self.inputs.iter().map(field).collect::<Result<_>>()?;
-        Ok(DFSchema::try_from(Schema::new(fields))?)
+        let field = |input: &InputColumn| Field::new(&input.name, input.data_type.clone(), input.nullable);
+        Ok(DFSchema::try_from(Schema::new(self.inputs.iter().map(field).collect::<Vec<_>>()))?)
     }
 
     async fn fit_level(&mut self, level: &[usize], profiles: Vec<ProfileRequest>) -> Result<()> {

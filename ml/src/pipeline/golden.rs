@@ -2,7 +2,8 @@
 //! refused in words.
 //!
 //! `rows.parquet` has the rows, each other file a pipeline as it was saved and the features that it must give. A file
-//! there never changes: `TIDEMILL_WRITE_GOLDEN=1 cargo test -p tidemill-ml golden` adds those that are missing.
+//! there never changes. `TIDEMILL_WRITE_GOLDEN=1 cargo test -p tidemill-ml --lib golden -- --test-threads=1` adds those
+//! that are missing.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
