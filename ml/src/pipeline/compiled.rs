@@ -8,6 +8,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
@@ -119,7 +121,8 @@ impl CompiledPipeline {
 impl CompiledLevel {
     fn new(context: &SessionContext, before: &SchemaRef, level: Level) -> Result<Self> {
         let df_schema = DFSchema::try_from(before.as_ref().clone())?;
-        let compile = |expr: Expr| context.create_physical_expr(expr, &df_schema);
+        let df_schema = Arc::new(df_schema);
+        let compile = |expr: Expr| physical(context, expr, &df_schema);
         let mut columns = Vec::new();
         let mut fields = Vec::new();
         for (index, field) in before.fields().iter().enumerate() {
@@ -150,6 +153,17 @@ impl CompiledLevel {
         let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         record_batch(&self.schema, columns, batch.num_rows())
     }
+}
+
+/// The expression as a plan would compute it: simplified first, which some functions need.
+fn physical(
+    context: &SessionContext,
+    expr: Expr,
+    schema: &Arc<DFSchema>,
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(schema)).build());
+    let expr = simplifier.simplify(simplifier.coerce(expr, schema)?)?;
+    context.create_physical_expr(expr, schema)
 }
 
 fn filtered(

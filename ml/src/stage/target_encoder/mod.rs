@@ -334,7 +334,13 @@ impl FittedStage for FittedTargetEncoder {
 
     fn outputs(&self) -> Result<Vec<FittedOutput>> {
         let invalid = Invalid::parse(&self.handle_invalid).unwrap_or(Invalid::Error);
-        self.outputs_by(|input, number| self.encodings[number].expr(input, invalid, NAME))
+        self.outputs_by(|input, number| match self.encodings.get(number) {
+            Some(encoding) => encoding.expr(input, invalid, NAME),
+            None => Err(MlError::Corrupt {
+                what: format!("a fitted {NAME}"),
+                why: format!("it has no encoding of its column {input:?}"),
+            }),
+        })
     }
 
     fn training_inputs(&self) -> &[String] {
