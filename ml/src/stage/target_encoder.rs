@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::{abs, isnan};
 use datafusion::logical_expr::{Expr, lit};
-use datafusion::prelude::{ident, when};
+use datafusion::prelude::when;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::{FittedOutput, FittedStage, Invalid, Scope, Stage, StageColumn, Stage
 use crate::codec::exact;
 use crate::functions::category_counts::MAX_CATEGORIES;
 use crate::functions::category_means::{self, CategoryMean};
-use crate::functions::category_value::category_value;
+use crate::functions::category_value::{CategoryNumbers, category_value};
 use crate::functions::exact_moments;
 use crate::matrix::FeatureKind;
 use crate::{MlError, Result};
@@ -217,12 +217,9 @@ pub(super) struct Encoding {
 
 impl Encoding {
     /// The number of a column's value; `stage` is for messages.
-    pub(super) fn expr(&self, column: &str, invalid: Invalid, stage: &str) -> Result<Expr> {
-        let known = category_value(text_expr(column), &self.labels, &self.numbers, invalid, stage, column);
-        match self.null.first() {
-            Some(&null) => Ok(when(ident(column).is_null(), lit(null)).otherwise(known)?),
-            None => Ok(known),
-        }
+    pub(super) fn expr(&self, column: &str, invalid: Invalid, stage: &str) -> Expr {
+        let (labels, numbers, null) = (&self.labels, &self.numbers, self.null.first().copied());
+        category_value(text_expr(column), CategoryNumbers { labels, numbers, null, invalid }, stage, column)
     }
 }
 
@@ -246,12 +243,13 @@ impl FittedStage for FittedTargetEncoder {
 
     fn outputs(&self) -> Result<Vec<FittedOutput>> {
         let columns = self.inputs.iter().zip(&self.outputs).zip(&self.encodings);
-        let output = |((input, output), encoding): ((&String, &String), &Encoding)| {
-            let invalid = Invalid::parse(&self.handle_invalid).unwrap_or(Invalid::Error);
-            let expr = encoding.expr(input, invalid, NAME)?;
-            Ok(FittedOutput { column: output.clone(), expr, kind: FeatureKind::Number })
+        let invalid = Invalid::parse(&self.handle_invalid).unwrap_or(Invalid::Error);
+        let output = |((input, output), encoding): ((&String, &String), &Encoding)| FittedOutput {
+            column: output.clone(),
+            expr: encoding.expr(input, invalid, NAME),
+            kind: FeatureKind::Number,
         };
-        columns.map(output).collect()
+        Ok(columns.map(output).collect())
     }
 
     fn save(&self) -> Result<Value> {
