@@ -8,5 +8,5 @@
 mod matrices;
 mod search;
 
-pub use matrices::FOLD_COLUMN;
+pub use matrices::{FOLD_COLUMN, write_matrix};
 pub use search::{GridSearch, Refit, SearchResult};
