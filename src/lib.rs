@@ -43,7 +43,7 @@
 pub mod report;
 
 pub use tidemill_engine::cluster::Token;
-pub use tidemill_engine::grid::GridSearch;
+pub use tidemill_engine::grid::{self, GridSearch};
 pub use tidemill_engine::session::WriteMode;
 pub use tidemill_engine::{EngineError, JobFile, Plugins, RunRecord, Session, SessionOptions, runtime_hooks};
 pub use tidemill_engine::{checks, dataset, jobs, progress};

@@ -10,5 +10,5 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-pub use matrices::FOLD_COLUMN;
+pub use matrices::{FOLD_COLUMN, write_matrix};
 pub use search::{GridSearch, Refit, SearchResult};

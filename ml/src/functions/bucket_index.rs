@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::category_index::Invalid;
+use super::support;
 
 const NAME: &str = "tidemill_bucket_index";
 
@@ -39,6 +40,10 @@ struct BucketIndex {
 impl ScalarUDFImpl for BucketIndex {
     fn name(&self) -> &str {
         NAME
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        support::call_name(NAME, args)
     }
 
     fn signature(&self) -> &Signature {

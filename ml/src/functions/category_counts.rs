@@ -1,16 +1,15 @@
 //! `category_counts(x [, include])`: how often each value comes, exactly, sorted by value.
 //!
-//! Values are read as text; nulls, and rows for which `include` is not true, are left out. The result is a list of
-//! structs `value, count` in ascending byte order of the values, or null for a column of more than [`MAX_CATEGORIES`]
-//! distinct values.
+//! Values are read as text, those of a dictionary once for each batch; nulls, and rows for which `include` is not true,
+//! are left out. The result is a list of structs `value, count` in ascending byte order of the values, or null for a
+//! column of more than [`MAX_CATEGORIES`] distinct values.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray, StructArray};
+use arrow::array::{AnyDictionaryArray, Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{HashMap, Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
@@ -82,10 +81,10 @@ impl AggregateUDFImpl for CategoryCounts {
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         match arg_types {
-            [_] => Ok(vec![DataType::Utf8]),
-            [_, include] => {
+            [x] => Ok(vec![counted_type(x)]),
+            [x, include] => {
                 support::check_condition(NAME, include)?;
-                Ok(vec![DataType::Utf8, DataType::Boolean])
+                Ok(vec![counted_type(x), DataType::Boolean])
             }
             _ => plan_err!("{NAME} takes a column and, if wanted, a condition, got {} arguments", arg_types.len()),
         }
@@ -101,11 +100,19 @@ impl AggregateUDFImpl for CategoryCounts {
     }
 
     fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(CountsAccumulator { counts: Some(HashMap::new()), bytes: 0 }))
+        Ok(Box::new(CountsAccumulator { counts: Some(HashMap::default()), bytes: 0 }))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::Insensitive
+    }
+}
+
+/// The type that values are counted in: text, or a dictionary of text.
+fn counted_type(x: &DataType) -> DataType {
+    match x {
+        DataType::Dictionary(_, values) if **values == DataType::Utf8 => x.clone(),
+        _ => DataType::Utf8,
     }
 }
 
@@ -132,6 +139,29 @@ impl CountsAccumulator {
         }
     }
 
+    fn add_dictionary(
+        &mut self,
+        dictionary: &dyn AnyDictionaryArray,
+        is_included: impl Fn(usize) -> bool,
+    ) -> Result<()> {
+        let Some(values) = dictionary.values().as_string_opt::<i32>() else {
+            return exec_err!("{NAME}: expected a dictionary of Utf8, got one of {}", dictionary.values().data_type());
+        };
+        if values.is_empty() {
+            return Ok(()); // all keys are null
+        }
+        let mut counts = vec![0; values.len()];
+        for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
+            counts[key] += u64::from(dictionary.keys().is_valid(row) && is_included(row));
+        }
+        for (value, count) in values.iter().zip(counts) {
+            if let Some(value) = value.filter(|_| count > 0) {
+                self.add(value, count);
+            }
+        }
+        Ok(())
+    }
+
     fn list(&self) -> Result<ScalarValue> {
         let Some(counts) = &self.counts else {
             return Ok(ScalarValue::List(Arc::new(ListArray::new_null(list_field(), 1))));
@@ -150,17 +180,20 @@ impl CountsAccumulator {
 
 impl Accumulator for CountsAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let Some(strings) = values.first().and_then(|v| v.as_string_opt::<i32>()) else {
-            return exec_err!(
-                "{NAME}: expected a Utf8 column, got {:?}",
-                values.first().map(|v| v.data_type().clone())
-            );
+        let include = support::condition(values);
+        let is_included = |row: usize| include.is_none_or(|include| include.is_valid(row) && include.value(row));
+        let Some(column) = values.first() else {
+            return exec_err!("{NAME}: expected a column");
         };
-        match support::condition(values) {
-            None => strings.iter().flatten().for_each(|value| self.add(value, 1)),
-            Some(include) => {
-                let included = strings.iter().zip(include).filter(|(_, include)| *include == Some(true));
-                included.filter_map(|(value, _)| value).for_each(|value| self.add(value, 1));
+        if let Some(dictionary) = column.as_any_dictionary_opt() {
+            return self.add_dictionary(dictionary, is_included);
+        }
+        let Some(strings) = column.as_string_opt::<i32>() else {
+            return exec_err!("{NAME}: expected a Utf8 column, got {}", column.data_type());
+        };
+        for (row, value) in strings.iter().enumerate() {
+            if let Some(value) = value.filter(|_| is_included(row)) {
+                self.add(value, 1);
             }
         }
         Ok(())
@@ -190,5 +223,43 @@ impl Accumulator for CountsAccumulator {
     fn size(&self) -> usize {
         let entries = self.counts.as_ref().map_or(0, HashMap::capacity);
         size_of::<Self>() + self.bytes + entries * (size_of::<String>() + 9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BooleanArray, DictionaryArray, Int8Array};
+
+    use super::*;
+
+    fn counts(values: &[ArrayRef]) -> Vec<(String, u64)> {
+        let mut accumulator = CountsAccumulator { counts: Some(HashMap::default()), bytes: 0 };
+        accumulator.update_batch(values).unwrap();
+        from_scalar(&accumulator.evaluate().unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_dictionary_counts_as_its_text() {
+        // "b" comes twice in the dictionary, "unused" never in the rows, and null as a key and as a value.
+        let values = StringArray::from(vec![Some("b"), Some("a"), Some("b"), Some("unused"), None]);
+        let keys = Int8Array::from(vec![Some(0), Some(1), Some(2), None, Some(4), Some(0)]);
+        let dictionary: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(values)));
+        let text = arrow::compute::cast(&dictionary, &DataType::Utf8).unwrap();
+        let expected = [("a".to_owned(), 1), ("b".to_owned(), 3)];
+        assert_eq!(counts(&[Arc::clone(&dictionary)]), expected);
+        assert_eq!(counts(&[Arc::clone(&text)]), expected);
+
+        let include = BooleanArray::from(vec![Some(true), Some(false), None, Some(true), Some(true), Some(true)]);
+        let include: ArrayRef = Arc::new(include);
+        let expected = [("b".to_owned(), 2)];
+        assert_eq!(counts(&[dictionary, Arc::clone(&include)]), expected);
+        assert_eq!(counts(&[text, include]), expected);
+    }
+
+    #[test]
+    fn a_dictionary_of_nothing_has_no_counts() {
+        let keys = Int8Array::from(vec![None, None]);
+        let dictionary = DictionaryArray::new(keys, Arc::new(StringArray::from(Vec::<&str>::new())));
+        assert_eq!(counts(&[Arc::new(dictionary)]), []);
     }
 }

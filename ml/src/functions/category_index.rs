@@ -3,10 +3,9 @@
 //! `labels` is a literal list. What is not among them, null included, is the number of labels with mode `keep`, null
 //! with `skip` (the rows' predicate leaves them out), and with `error` an error naming column, value and remedy.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StringArray};
+use arrow::array::{AsArray, Float64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
@@ -14,14 +13,12 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 
+use super::label_table::LabelTable;
 use super::support;
 
 const NAME: &str = "tidemill_category_index";
 /// The stage that it belongs to, for messages.
 const STAGE: &str = "string_indexer";
-
-/// Rows times labels up to which comparing is cheaper than building a hash table.
-const MAX_LINEAR_WORK: usize = 256;
 
 /// The function.
 pub fn udf() -> Arc<ScalarUDF> {
@@ -71,6 +68,10 @@ impl ScalarUDFImpl for CategoryIndex {
         NAME
     }
 
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        support::call_name(NAME, args)
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -88,59 +89,33 @@ impl ScalarUDFImpl for CategoryIndex {
         let Some(invalid) = mode.try_as_str().flatten().and_then(Invalid::parse) else {
             return plan_err!("{NAME}: the mode is error, skip or keep, got {mode}");
         };
-        let labels = cast(&labels.value(0), &DataType::Utf8)?;
+        let table = LabelTable::of(labels)?;
         let column = match column {
             ColumnarValue::Scalar(column) => column.to_string(),
             ColumnarValue::Array(_) => String::new(),
         };
+        let values = cast(&value.to_array(1)?, &DataType::Utf8)?;
+        let indices = indices(values.as_string(), &table, invalid, &column)?;
         match value {
-            ColumnarValue::Scalar(value) => {
-                let indices = indices(&value.to_array()?, labels.as_string(), invalid, STAGE, &column)?;
-                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&indices, 0)?))
-            }
-            ColumnarValue::Array(values) => {
-                Ok(ColumnarValue::Array(Arc::new(indices(values, labels.as_string(), invalid, STAGE, &column)?)))
-            }
+            ColumnarValue::Scalar(_) => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&indices, 0)?)),
+            ColumnarValue::Array(_) => Ok(ColumnarValue::Array(Arc::new(indices))),
         }
     }
 }
 
-/// The index of each text among the labels; `stage` and `column` are for messages.
-pub(super) fn indices(
-    values: &ArrayRef,
-    labels: &StringArray,
-    invalid: Invalid,
-    stage: &str,
-    column: &str,
-) -> Result<Float64Array> {
-    let values = cast(values, &DataType::Utf8)?;
-    let values: &StringArray = values.as_string();
-    if values.len().saturating_mul(labels.len()) <= MAX_LINEAR_WORK {
-        let find = |value: &str| labels.iter().position(|l| l == Some(value));
-        return look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, values, stage, column));
-    }
-    let table: HashMap<&str, usize> = labels.iter().enumerate().filter_map(|(i, l)| Some((l?, i))).collect();
-    let find = |value: &str| table.get(value).copied();
-    look_up(values, labels.len(), invalid, find).or_else(|value| unseen(value, values, stage, column))
-}
-
-/// The indices, or the first value that has none and is an error.
-fn look_up<'a>(
-    values: &'a StringArray,
-    n_labels: usize,
-    invalid: Invalid,
-    find: impl Fn(&str) -> Option<usize>,
-) -> Result<Float64Array, Option<&'a str>> {
-    let index = |value: Option<&'a str>| match (value.and_then(&find), invalid) {
+/// The index of each text among the labels; `column` is for messages.
+fn indices(values: &StringArray, table: &LabelTable, invalid: Invalid, column: &str) -> Result<Float64Array> {
+    let index = |value: Option<&str>| match (value.and_then(|value| table.find(value)), invalid) {
         (Some(index), _) => Ok(Some(index as f64)),
-        (None, Invalid::Keep) => Ok(Some(n_labels as f64)),
+        (None, Invalid::Keep) => Ok(Some(table.len() as f64)),
         (None, Invalid::Skip) => Ok(None),
-        (None, Invalid::Error) => Err(value),
+        (None, Invalid::Error) => unseen(value, values, STAGE, column),
     };
     values.iter().map(index).collect()
 }
 
-fn unseen<T>(value: Option<&str>, values: &StringArray, stage: &str, column: &str) -> Result<T> {
+/// The error of a value that is not among the labels.
+pub(super) fn unseen<T>(value: Option<&str>, values: &StringArray, stage: &str, column: &str) -> Result<T> {
     match value {
         Some(value) => exec_err!(
             "stage {stage}: column {column:?} has the value {value:?}, unseen when it was fitted; use \
@@ -151,5 +126,20 @@ fn unseen<T>(value: Option<&str>, values: &StringArray, stage: &str, column: &st
             values.null_count(),
             values.len()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::col;
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_named_without_its_labels() {
+        let labels = ["UA".to_owned(), "AA".to_owned()];
+        let call = category_index(col("carrier"), &labels, Invalid::Keep, "carrier");
+        let name = call.schema_name().to_string();
+        assert_eq!(name, "tidemill_category_index(carrier,[2 items],Utf8(\"keep\"),Utf8(\"carrier\"))");
     }
 }

@@ -37,6 +37,10 @@ impl ScalarUDFImpl for CategoryLabel {
         NAME
     }
 
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        support::call_name(NAME, args)
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }

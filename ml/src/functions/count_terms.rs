@@ -56,6 +56,10 @@ impl ScalarUDFImpl for CountTerms {
         NAME
     }
 
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        support::call_name(NAME, args)
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }

@@ -28,6 +28,7 @@ pub mod exact_sum;
 pub mod feature_hash;
 pub mod hashing_tf;
 mod key_counts;
+mod label_table;
 mod murmur3;
 pub mod n_grams;
 pub mod regex_tokens;

@@ -104,6 +104,17 @@ pub(crate) fn tokens_type() -> DataType {
     DataType::List(token_field())
 }
 
+/// The name of a call in plans, which planning writes out again and again: a literal list, which may have tens of
+/// thousands of items, is told by their number.
+pub(super) fn call_name(function: &str, args: &[Expr]) -> Result<String> {
+    let name = |arg: &Expr| match arg {
+        Expr::Literal(ScalarValue::List(list), _) => format!("[{} items]", list.values().len()),
+        other => other.schema_name().to_string(),
+    };
+    let names: Vec<String> = args.iter().map(name).collect();
+    Ok(format!("{function}({})", names.join(",")))
+}
+
 /// A literal list of text.
 pub(super) fn text_list(texts: impl Iterator<Item = String>) -> Expr {
     let texts: Vec<ScalarValue> = texts.map(ScalarValue::from).collect();

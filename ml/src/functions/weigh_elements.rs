@@ -59,6 +59,10 @@ impl ScalarUDFImpl for WeighElements {
         NAME
     }
 
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        support::call_name(NAME, args)
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }

@@ -9,7 +9,6 @@ use datafusion::prelude::{cast, ident};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::scope::text_expr;
 use super::target_encoder::Encoding;
 use super::{FittedOutput, FittedStage, Invalid, Scope, Stage, StageColumn, StageParams};
 use crate::functions::category_counts::{self, MAX_CATEGORIES};
@@ -120,7 +119,7 @@ impl Stage for FrequencyEncoder {
     fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
         let is_null = |column: &String| cast(ident(column).is_null(), DataType::Float64);
         let of_column = |column: &String| {
-            [category_counts::category_counts(text_expr(column)), exact_moments::exact_moments(is_null(column))]
+            [category_counts::category_counts(ident(column)), exact_moments::exact_moments(is_null(column))]
         };
         Ok(self.inputs.iter().flat_map(of_column).collect())
     }
@@ -158,11 +157,12 @@ impl FittedStage for FittedFrequencyEncoder {
     fn outputs(&self) -> Result<Vec<FittedOutput>> {
         let columns = self.inputs.iter().zip(&self.outputs).zip(&self.encodings);
         let invalid = Invalid::parse(&self.handle_invalid).unwrap_or(Invalid::Error);
-        let output = |((input, output), encoding): ((&String, &String), &Encoding)| {
-            let expr = encoding.expr(input, invalid, NAME)?;
-            Ok(FittedOutput { column: output.clone(), expr, kind: FeatureKind::Number })
+        let output = |((input, output), encoding): ((&String, &String), &Encoding)| FittedOutput {
+            column: output.clone(),
+            expr: encoding.expr(input, invalid, NAME),
+            kind: FeatureKind::Number,
         };
-        columns.map(output).collect()
+        Ok(columns.map(output).collect())
     }
 
     fn save(&self) -> Result<Value> {

@@ -134,7 +134,7 @@ impl Stage for StringIndexer {
     }
 
     fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        Ok(self.inputs.iter().map(|column| category_counts::category_counts(text_expr(column))).collect())
+        Ok(self.inputs.iter().map(|column| category_counts::category_counts(ident(column))).collect())
     }
 
     fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::{abs, isnan};
 use datafusion::logical_expr::{Expr, lit};
-use datafusion::prelude::{ident, when};
+use datafusion::prelude::when;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use super::{FittedOutput, FittedStage, Invalid, Scope, Stage, StageColumn, Stage
 use crate::codec::exact;
 use crate::functions::category_counts::MAX_CATEGORIES;
 use crate::functions::category_means::{self, CategoryMean};
-use crate::functions::category_value::category_value;
+use crate::functions::category_value::{CategoryNumbers, category_value};
 use crate::functions::exact_moments;
 use crate::matrix::FeatureKind;
 use crate::{MlError, Result};
@@ -289,12 +289,9 @@ pub(super) struct Encoding {
 
 impl Encoding {
     /// The number of a column's value; `stage` is for messages.
-    pub(super) fn expr(&self, column: &str, invalid: Invalid, stage: &str) -> Result<Expr> {
-        let known = category_value(text_expr(column), &self.labels, &self.numbers, invalid, stage, column);
-        match self.null.first() {
-            Some(&null) => Ok(when(ident(column).is_null(), lit(null)).otherwise(known)?),
-            None => Ok(known),
-        }
+    pub(super) fn expr(&self, column: &str, invalid: Invalid, stage: &str) -> Expr {
+        let (labels, numbers, null) = (&self.labels, &self.numbers, self.null.first().copied());
+        category_value(text_expr(column), CategoryNumbers { labels, numbers, null, invalid }, stage, column)
     }
 }
 
@@ -335,7 +332,7 @@ impl FittedStage for FittedTargetEncoder {
     fn outputs(&self) -> Result<Vec<FittedOutput>> {
         let invalid = Invalid::parse(&self.handle_invalid).unwrap_or(Invalid::Error);
         self.outputs_by(|input, number| match self.encodings.get(number) {
-            Some(encoding) => encoding.expr(input, invalid, NAME),
+            Some(encoding) => Ok(encoding.expr(input, invalid, NAME)),
             None => Err(MlError::Corrupt {
                 what: format!("a fitted {NAME}"),
                 why: format!("it has no encoding of its column {input:?}"),
@@ -352,7 +349,7 @@ impl FittedStage for FittedTargetEncoder {
         let in_fold = |fold: &Vec<Encoding>, input: &str, number: usize| fold[number].expr(input, Invalid::Keep, NAME);
         let outputs = self.outputs_by(|input, number| {
             let folds = self.out_of_fold.iter().map(|fold| in_fold(fold, input, number));
-            cross_fit.by_fold(folds.collect::<Result<_>>()?)
+            cross_fit.by_fold(folds.collect())
         });
         outputs.map(Some)
     }
