@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Float64Array, StringArray};
+use arrow::array::{Array, AsArray, Float64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};

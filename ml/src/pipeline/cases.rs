@@ -108,7 +108,7 @@ fn anchor(i: usize) -> Row {
         y: Some(number * number),
         z: number,
         n: Some(i as i32),
-        flag: Some(i % 2 == 0),
+        flag: Some(i.is_multiple_of(2)),
         t: Some(TEXTS[i % 4]),
         s: SENTENCES[i % 4],
         tokens: TOKENS[..i].to_vec(),

@@ -4,6 +4,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, Str
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use datafusion::datasource::MemTable;
+use datafusion::prelude::ident;
 use datafusion::prelude::{DataFrame, SessionContext};
 use serde_json::json;
 
