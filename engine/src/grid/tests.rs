@@ -74,7 +74,8 @@ async fn rows_are_trained_on_out_of_fold_and_validated_as_scored() {
     for (name, validated) in [("fold-0", 0), ("fold-1", 1), ("all", HELD_OUT)] {
         let matrix = matrix(folder.path(), name);
         let (trained, other) = (area(&matrix, |f| f != validated), area(&matrix, |f| f == validated));
-        assert!((trained - 0.5).abs() < 0.04, "{name}: {trained} of the rows to train on");
+        // Without its own label a row of a small category sees a little more of the other label: below one half.
+        assert!(trained > 0.4 && trained < 0.54, "{name}: {trained} of the rows to train on");
         assert!((other - 0.5).abs() < 0.06, "{name}: {other} of the others");
     }
     let all = matrix(folder.path(), "all");

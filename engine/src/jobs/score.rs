@@ -50,7 +50,7 @@ pub(super) async fn score(
     let rows = chosen_rows(session, job, params).await?;
     let rows = with_feature_views(session, job.feature_views.as_ref(), rows, record).await?;
     check_views(&job.model, &manifest.feature_views, record)?;
-    let values = partitions(session, job, params, &rows).await?;
+    let values = partitions(job, params, &rows).await?;
     let scored = scored_rows(session, job, record, rows, &model, manifest.threshold)?;
     let mode = WriteMode::ReplacePartitions { column: job.into.partition_by.clone(), values: values.clone() };
     let metadata = json!({"run": record.run, "model": model.pinned, "plan_hash": record.plan_hash});
@@ -92,12 +92,7 @@ async fn chosen_rows(session: &Session, job: &ScoreJob, params: &ParamValues) ->
 
 /// The partitions that the run replaces: every day of the range of its date parameters, those without rows too;
 /// without date parameters, the partitions of its rows.
-async fn partitions(
-    session: &Session,
-    job: &ScoreJob,
-    params: &ParamValues,
-    rows: &DataFrame,
-) -> Result<BTreeSet<String>> {
+async fn partitions(job: &ScoreJob, params: &ParamValues, rows: &DataFrame) -> Result<BTreeSet<String>> {
     let dates = job.params.iter().filter(|(_, s)| s.kind == ParamType::Date);
     let mut dates: Vec<_> = dates.filter_map(|(name, _)| date(&params[name])).collect();
     dates.sort();
@@ -111,7 +106,6 @@ async fn partitions(
         }
         return Ok(days);
     }
-    let _ = session;
     let column = cast(Expr::Column(Column::new_unqualified(&job.into.partition_by)), DataType::Utf8);
     let batches = rows.clone().select(vec![column.alias("p")])?.distinct()?.collect().await?;
     let values = batches.iter().flat_map(|b| {

@@ -47,10 +47,13 @@ impl TrailingAggregate {
 
     /// The aggregate out of what its function gives; `time` is null where a row has no past.
     fn finish(self, value: Expr, time: Expr) -> Result<Expr> {
+        let value = match self {
+            Self::Stddev => sqrt(get_field(value, "variance")),
+            _ => value,
+        };
         let mut with_past = when(time.is_not_null(), value);
         Ok(match self {
             Self::Count => with_past.otherwise(lit(0_i64))?,
-            Self::Stddev => sqrt(get_field(with_past.end()?, "variance")),
             _ => with_past.end()?,
         })
     }

@@ -82,7 +82,7 @@ async fn each_row_has_what_a_self_join_finds_before_it() {
         let sql = format!(
             "select a.id, count(b.x) as count, exact_sum(b.x) as sum, exact_mean(b.x) as mean, min(b.x) as min,
                     max(b.x) as max, sqrt(exact_moments(b.x)['variance']) as stddev
-             from t a left join (select * from t where not isnan(x)) b on a.key is not distinct from b.key
+             from t a left join (select * from t where not isnan(x)) b on (a.key is not distinct from b.key)
                and b.at >= a.at - interval '90 minutes' - interval '{hours} hours' and b.at < a.at - interval '90 minutes'
              group by a.id"
         );

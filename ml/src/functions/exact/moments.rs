@@ -267,6 +267,29 @@ mod tests {
         assert_eq!(moments(&[0.0, -0.0]).min.map(f64::to_bits), Some((-0.0f64).to_bits()));
     }
 
+    #[test]
+    fn a_window_that_slides_has_the_moments_of_what_is_in_it() {
+        let value = |i: u64| match i * 2_654_435_761 % 9 {
+            0 | 1 => 1e16,
+            magnitude => ((i * 40_503 % 1_000) as f64 - 400.5) * 10_f64.powi(magnitude as i32 - 5),
+        };
+        let values: Vec<f64> = (0..500).map(value).collect();
+        let mut sliding = ExactMoments::new();
+        for end in 0..values.len() {
+            sliding.add(values[end]);
+            if end >= 9 {
+                sliding.remove(values[end - 9]);
+            }
+            let expected = moments(&values[(end + 1).saturating_sub(9)..=end]);
+            let found = sliding.moments();
+            assert_eq!(
+                (found.sum, found.mean, found.variance),
+                (expected.sum, expected.mean, expected.variance),
+                "{end}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn merging_parts_is_adding_all(values in prop::collection::vec(prop::num::f64::ANY, 0..60), cut in 0usize..60) {
