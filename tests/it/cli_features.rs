@@ -134,6 +134,8 @@ fn bad_input_is_told_in_a_sentence() {
     work.edit("view.sql", "from small", "from smal");
     work.tidemill(&command).fails(2, &["carrier_late", "smal"]);
     work.edit("view.sql", "from smal", "from small");
+    let backwards = ["features", "materialize", "view.yaml", "--from", "2024-01-12", "--to", "2024-01-01"];
+    work.tidemill(&backwards).fails(2, &["2024-01-12 is after 2024-01-01"]);
     work.edit("score.yaml", "at: noon", "at: nooon");
     work.succeed(&["run", "train.yaml"]);
     let score = ["run", "score.yaml", "--param", "ds=2024-01-09"];

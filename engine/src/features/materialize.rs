@@ -73,8 +73,11 @@ impl Session {
     /// or a kill stays, and the same call again ends with the same rows.
     ///
     /// # Errors
-    /// No first day to start from, a view whose query fails, rows that are not as expected, a conflicting commit.
+    /// No first day to start from or one after the last, a view whose query fails, rows that are not as expected, a conflicting commit.
     pub async fn materialize(&self, declared: &DeclaredView, options: &MaterializeOptions) -> Result<Materialized> {
+        if let Some(from) = options.from.filter(|from| *from > options.to) {
+            return Err(EngineError::Invalid(format!("{from} is after {}; the first day comes first", options.to)));
+        }
         let done = self.materialized_days(declared).await?;
         let start = declared.view.start;
         let ranges = match options.from {
@@ -144,6 +147,9 @@ impl Session {
             done,
         };
         let chunks: Vec<_> = ranges.iter().flat_map(|range| chunks(range, days_per_commit.max(1))).collect();
+        if chunks.is_empty() {
+            return Ok(result);
+        }
         let total = chunks.iter().map(|chunk| days_of(chunk).count() as u64).sum();
         let step = Step::start(self.progress(), "materialize", declared.to_string(), Some(total));
         for chunk in chunks {
@@ -153,7 +159,7 @@ impl Session {
             result.days.insert(chunk.clone());
             step.advance(result.days.len() as u64, format!("{} to {}", chunk.start(), chunk.end()));
         }
-        step.finish(format!("{} days, {} rows in {} commits", result.days.len(), result.n_rows, result.n_commits));
+        step.finish(format!("{declared}: {} days, {} rows", result.days.len(), result.n_rows));
         Ok(result)
     }
 

@@ -118,8 +118,10 @@ fn indices(values: &StringArray, table: &LabelTable, invalid: Invalid, column: &
 pub(super) fn unseen<T>(value: Option<&str>, values: &StringArray, stage: &str, column: &str) -> Result<T> {
     match value {
         Some(value) => exec_err!(
-            "stage {stage}: column {column:?} has the value {value:?}, unseen when it was fitted; use \
-             handle_invalid = keep or skip"
+            "stage {stage}: column {column:?} has the value {value:?} in {} of {} rows, unseen when it was fitted; use \
+             handle_invalid = keep or skip",
+            values.iter().filter(|other| *other == Some(value)).count(),
+            values.len()
         ),
         None => exec_err!(
             "stage {stage}: column {column:?} has a null in {} of {} rows; use handle_invalid = keep or skip",

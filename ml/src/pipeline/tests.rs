@@ -191,8 +191,8 @@ async fn invalid_values_are_kept_refused_or_left_out() {
 
     let model = fitted(stages("error"), &rows).await;
     let message = model.compile(&unseen.schema()).unwrap().apply(&unseen).unwrap_err().to_string();
-    let expected = "stage string_indexer: column \"carrier\" has the value \"ZZ\", unseen when it was fitted; use \
-                    handle_invalid = keep or skip";
+    let expected = "stage string_indexer: column \"carrier\" has the value \"ZZ\" in 1 of 4 rows, unseen when it \
+                    was fitted; use handle_invalid = keep or skip";
     assert_eq!(message, expected);
     let message = model.transform(frame(&unseen), &[]).unwrap().collect().await.unwrap_err().to_string();
     assert!(message.contains(expected), "{message}");

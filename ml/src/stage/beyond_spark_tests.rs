@@ -136,8 +136,8 @@ async fn unseen_values_have_frequency_zero_or_fail() {
     check(&numbers(&out, "t"), &[Some(2.0 / 3.0), Some(0.0), Some(0.0)], 0.0);
     assert_eq!(
         refused(stage("error"), &seen, &rows.slice(2, 1)).await,
-        "Execution error: stage frequency_encoder: column \"t\" has the value \"b\", unseen when it was fitted; use \
-         handle_invalid = keep or skip"
+        "Execution error: stage frequency_encoder: column \"t\" has the value \"b\" in 1 of 1 rows, unseen when it was \
+         fitted; use handle_invalid = keep or skip"
     );
     let error = refused(stage("error"), &seen, &rows.slice(1, 1)).await;
     assert!(error.contains("column \"t\" has a null"), "{error}");

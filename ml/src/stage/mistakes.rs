@@ -206,7 +206,8 @@ async fn missing_values_are_refused_with_their_rows_and_column() {
         ),
         (
             json!({"string_indexer": {"inputs": ["x"]}}),
-            "stage string_indexer: column \"x\" has a null in 1 of 5 rows; use handle_invalid = keep or skip",
+            "stage string_indexer: column \"x\" has the value \"NaN\" in 2 of 5 rows, unseen when it was fitted; use \
+             handle_invalid = keep or skip",
         ),
     ];
     for (stage, expected) in cases {

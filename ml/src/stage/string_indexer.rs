@@ -40,7 +40,8 @@ pub enum StringOrderType {
 /// `StringIndexer`.
 ///
 /// `handle_invalid` says what becomes of values unseen in the fit and of nulls: `error` (default) fails, `skip` leaves
-/// the row out, `keep` gives the index after the last label. Nulls are left out of the fit. The index is `Float64`.
+/// the row out, `keep` gives the index after the last label. Nulls, and NaN among numbers, are left out of the fit and
+/// invalid later. The index is `Float64`.
 /// Parameters: `inputs`, `outputs`, `string_order_type` (`frequencyDesc`, default; `frequencyAsc`; `alphabetDesc`;
 /// `alphabetAsc`), `handle_invalid`.
 ///
@@ -137,9 +138,14 @@ impl Stage for StringIndexer {
         Ok(self.inputs.iter().map(|column| category_counts::category_counts(ident(column))).collect())
     }
 
-    fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
+    fn fit(&self, scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
         let labels = |(column, value): (&String, &ScalarValue)| match category_counts::from_scalar(value)? {
-            Some(counts) => Ok(self.labels(counts)),
+            Some(mut counts) => {
+                // As null, a number's NaN is a value that is missing; the text "NaN" is a label as any other.
+                let is_number = scope.column(column)?.data_type.is_floating();
+                counts.retain(|(label, _)| !(is_number && label == "NaN"));
+                Ok(self.labels(counts))
+            }
             None => Err(MlError::Invalid(format!(
                 "column {column:?} has more than {MAX_CATEGORIES} distinct values; group the rare ones in SQL, or leave \
                  it out"
