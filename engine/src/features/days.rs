@@ -17,11 +17,6 @@ impl Days {
         self.0.extend(days_of(&range));
     }
 
-    /// The last day.
-    pub fn last(&self) -> Option<NaiveDate> {
-        self.0.last().copied()
-    }
-
     /// How many days.
     pub fn len(&self) -> usize {
         self.0.len()
