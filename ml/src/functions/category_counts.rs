@@ -6,15 +6,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AnyDictionaryArray, Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray, StructArray};
+use arrow::array::{
+    AnyDictionaryArray, Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StringArray, StructArray,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type};
-use datafusion::common::{HashMap, Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 
+use super::aggregate::{self, Aggregate};
+use super::exact::take;
 use super::support;
+use super::text_map::TextMap;
 
 /// Distinct values that are counted: what an encoder's labels may grow to and still travel inside a plan.
 pub const MAX_CATEGORIES: usize = 50_000;
@@ -23,7 +27,7 @@ const NAME: &str = "category_counts";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(CategoryCounts { signature: support::own_coercion() }))
+    aggregate::udaf::<CategoryCounts>()
 }
 
 /// A call of the function.
@@ -36,17 +40,13 @@ pub fn category_counts(x: Expr) -> Expr {
 /// # Errors
 /// A value that the function did not give.
 pub fn from_scalar(value: &ScalarValue) -> Result<Option<Vec<(String, u64)>>> {
-    match value {
-        ScalarValue::List(list) => pairs_of(list, 0),
-        other => exec_err!("expected the list that {NAME} gives, got {}", other.data_type()),
-    }
-}
-
-fn pairs_of(list: &ListArray, row: usize) -> Result<Option<Vec<(String, u64)>>> {
-    if list.is_null(row) {
+    let ScalarValue::List(list) = value else {
+        return exec_err!("expected the list that {NAME} gives, got {}", value.data_type());
+    };
+    if list.is_null(0) {
         return Ok(None);
     }
-    let entries = list.value(row);
+    let entries = list.value(0);
     let columns = entries.as_struct_opt().map(|entries| entries.columns());
     match columns.map(|c| (c[0].as_string_opt::<i32>(), c[1].as_primitive_opt::<Int64Type>())) {
         Some((Some(values), Some(counts))) => {
@@ -65,49 +65,6 @@ fn list_field() -> FieldRef {
     Arc::new(Field::new("item", DataType::Struct(entry_fields()), true))
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct CategoryCounts {
-    signature: Signature,
-}
-
-impl AggregateUDFImpl for CategoryCounts {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        match arg_types {
-            [x] => Ok(vec![counted_type(x)]),
-            [x, include] => {
-                support::check_condition(NAME, include)?;
-                Ok(vec![counted_type(x), DataType::Boolean])
-            }
-            _ => plan_err!("{NAME} takes a column and, if wanted, a condition, got {} arguments", arg_types.len()),
-        }
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::List(list_field()))
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        let name = format_state_name(args.name, "counts");
-        Ok(vec![Arc::new(Field::new(name, DataType::List(list_field()), true))])
-    }
-
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(CountsAccumulator { counts: Some(HashMap::default()), bytes: 0 }))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
 /// The type that values are counted in: text, or a dictionary of text.
 fn counted_type(x: &DataType) -> DataType {
     match x {
@@ -118,32 +75,18 @@ fn counted_type(x: &DataType) -> DataType {
 
 /// Counts by value; none once there are too many.
 #[derive(Debug)]
-struct CountsAccumulator {
-    counts: Option<HashMap<String, u64>>,
-    bytes: usize,
-}
+struct CategoryCounts(Option<TextMap<u64>>);
 
-impl CountsAccumulator {
+impl CategoryCounts {
     fn add(&mut self, value: &str, count: u64) {
-        let Some(counts) = &mut self.counts else {
-            return;
-        };
-        if let Some(sum) = counts.get_mut(value) {
-            *sum += count;
-            return;
-        }
-        self.bytes += value.len();
-        counts.insert(value.to_owned(), count);
+        let Some(counts) = &mut self.0 else { return };
+        *counts.get_or_default(value) += count;
         if counts.len() > MAX_CATEGORIES {
-            self.counts = None;
+            self.0 = None;
         }
     }
 
-    fn add_dictionary(
-        &mut self,
-        dictionary: &dyn AnyDictionaryArray,
-        is_included: impl Fn(usize) -> bool,
-    ) -> Result<()> {
+    fn add_dictionary(&mut self, dictionary: &dyn AnyDictionaryArray, include: Option<&BooleanArray>) -> Result<()> {
         let Some(values) = dictionary.values().as_string_opt::<i32>() else {
             return exec_err!("{NAME}: expected a dictionary of Utf8, got one of {}", dictionary.values().data_type());
         };
@@ -152,7 +95,7 @@ impl CountsAccumulator {
         }
         let mut counts = vec![0; values.len()];
         for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
-            counts[key] += u64::from(dictionary.keys().is_valid(row) && is_included(row));
+            counts[key] += u64::from(dictionary.keys().is_valid(row) && support::is_included(include, row));
         }
         for (value, count) in values.iter().zip(counts) {
             if let Some(value) = value.filter(|_| count > 0) {
@@ -161,81 +104,124 @@ impl CountsAccumulator {
         }
         Ok(())
     }
-
-    fn list(&self) -> Result<ScalarValue> {
-        let Some(counts) = &self.counts else {
-            return Ok(ScalarValue::List(Arc::new(ListArray::new_null(list_field(), 1))));
-        };
-        let mut pairs: Vec<(&str, u64)> = counts.iter().map(|(v, &n)| (v.as_str(), n)).collect();
-        pairs.sort_unstable();
-        let values: StringArray = pairs.iter().map(|(v, _)| Some(*v)).collect();
-        let counts: Int64Array = pairs.iter().map(|(_, n)| *n as i64).collect::<Vec<_>>().into();
-        let columns: Vec<ArrayRef> = vec![Arc::new(values), Arc::new(counts)];
-        let entries = StructArray::try_new(entry_fields(), columns, None)?;
-        let offsets = OffsetBuffer::from_lengths([entries.len()]);
-        let list = ListArray::try_new(list_field(), offsets, Arc::new(entries), None)?;
-        Ok(ScalarValue::List(Arc::new(list)))
-    }
 }
 
-impl Accumulator for CountsAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+impl Aggregate for CategoryCounts {
+    const NAME: &'static str = NAME;
+
+    fn coerce_types(arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        match arg_types {
+            [x] => Ok(vec![counted_type(x)]),
+            [x, include] => {
+                support::check_condition(NAME, include)?;
+                Ok(vec![counted_type(x), DataType::Boolean])
+            }
+            _ => plan_err!("{NAME} takes a column and, if wanted, a condition, got {} arguments", arg_types.len()),
+        }
+    }
+
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::List(list_field())
+    }
+
+    fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self(Some(TextMap::default())))
+    }
+
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         let include = support::condition(values);
-        let is_included = |row: usize| include.is_none_or(|include| include.is_valid(row) && include.value(row));
         let Some(column) = values.first() else {
             return exec_err!("{NAME}: expected a column");
         };
         if let Some(dictionary) = column.as_any_dictionary_opt() {
-            return self.add_dictionary(dictionary, is_included);
+            return self.add_dictionary(dictionary, include);
         }
         let Some(strings) = column.as_string_opt::<i32>() else {
             return exec_err!("{NAME}: expected a Utf8 column, got {}", column.data_type());
         };
         for (row, value) in strings.iter().enumerate() {
-            if let Some(value) = value.filter(|_| is_included(row)) {
+            if let Some(value) = value.filter(|_| support::is_included(include, row)) {
                 self.add(value, 1);
             }
         }
         Ok(())
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let Some(lists) = states.first().and_then(|v| v.as_list_opt::<i32>()) else {
-            return support::damaged(NAME);
-        };
-        for row in 0..lists.len() {
-            match pairs_of(lists, row)? {
-                Some(pairs) => pairs.iter().for_each(|(value, count)| self.add(value, *count)),
-                None => self.counts = None,
-            }
+    /// Nothing when there are too many values, else a 1 and each value with its count.
+    fn to_bytes(&mut self) -> Vec<u8> {
+        let Some(counts) = &mut self.0 else { return Vec::new() };
+        let mut bytes = vec![1];
+        for (value, count) in counts.sorted() {
+            support::put_text(&mut bytes, &value);
+            bytes.extend(count.to_le_bytes());
         }
-        Ok(())
+        bytes
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![self.list()?])
+    fn merge(&mut self, mut bytes: &[u8]) -> Option<()> {
+        if bytes.is_empty() {
+            self.0 = None;
+            return Some(());
+        }
+        let bytes = &mut bytes;
+        let [_] = take(bytes)?;
+        while !bytes.is_empty() {
+            let value = support::take_text(bytes)?;
+            self.add(value, u64::from_le_bytes(take(bytes)?));
+        }
+        Some(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.list()
+        let Some(counts) = &mut self.0 else {
+            return Ok(ScalarValue::List(Arc::new(ListArray::new_null(list_field(), 1))));
+        };
+        let pairs = counts.sorted();
+        let values = StringArray::from_iter_values(pairs.iter().map(|(value, _)| value));
+        let counts = Int64Array::from_iter_values(pairs.iter().map(|(_, count)| **count as i64));
+        let columns: Vec<ArrayRef> = vec![Arc::new(values), Arc::new(counts)];
+        let entries = StructArray::try_new(entry_fields(), columns, None)?;
+        let offsets = OffsetBuffer::from_lengths([entries.len()]);
+        let list = ListArray::try_new(list_field(), offsets, Arc::new(entries), None)?;
+        Ok(ScalarValue::List(Arc::new(list)))
     }
 
     fn size(&self) -> usize {
-        let entries = self.counts.as_ref().map_or(0, HashMap::capacity);
-        size_of::<Self>() + self.bytes + entries * (size_of::<String>() + 9)
+        size_of::<Self>() + self.0.as_ref().map_or(0, TextMap::heap_bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{BooleanArray, DictionaryArray, Int8Array};
+    use arrow::array::{DictionaryArray, Int8Array};
 
     use super::*;
 
     fn counts(values: &[ArrayRef]) -> Vec<(String, u64)> {
-        let mut accumulator = CountsAccumulator { counts: Some(HashMap::default()), bytes: 0 };
-        accumulator.update_batch(values).unwrap();
-        from_scalar(&accumulator.evaluate().unwrap()).unwrap().unwrap()
+        let mut counts = CategoryCounts(Some(TextMap::default()));
+        counts.update(values).unwrap();
+        from_scalar(&counts.evaluate().unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn merging_parts_is_counting_all() {
+        let texts = |texts: &[Option<&str>]| -> [ArrayRef; 1] { [Arc::new(StringArray::from(texts.to_vec()))] };
+        let rows = [Some("b"), None, Some("a longer text than most"), Some(""), Some("b"), Some("ä")];
+        let of = |rows: &[Option<&str>]| {
+            let mut counts = CategoryCounts(Some(TextMap::default()));
+            counts.update(&texts(rows)).unwrap();
+            counts
+        };
+        let all = of(&rows).to_bytes();
+        for cut in 0..=rows.len() {
+            let mut right = of(&rows[cut..]);
+            right.merge(&of(&rows[..cut]).to_bytes()).unwrap();
+            assert_eq!(right.to_bytes(), all);
+        }
+        assert!(of(&[]).merge(&all[..all.len() - 1]).is_none());
+        let mut none = of(&rows);
+        none.merge(&[]).unwrap();
+        assert_eq!(from_scalar(&none.evaluate().unwrap()).unwrap(), None);
     }
 
     #[test]

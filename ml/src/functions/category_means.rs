@@ -5,20 +5,20 @@
 //! of the values, or null for a column of more than [`MAX_CATEGORIES`] distinct values. Each mean is rounded once,
 //! whatever the order and partitioning of the rows; infinities as in [`ExactMoments`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 
+use super::aggregate::{self, Aggregate};
 use super::category_counts::MAX_CATEGORIES;
 use super::exact::{ExactMoments, take};
 use super::support;
+use super::text_map::TextMap;
 
 const NAME: &str = "category_means";
 /// What a category's exact sum mostly takes, in bytes.
@@ -26,7 +26,7 @@ const BYTES_PER_SUM: usize = 1 << 10;
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(CategoryMeans { signature: support::own_coercion() }))
+    aggregate::udaf::<CategoryMeans>()
 }
 
 /// A call of the function.
@@ -88,21 +88,51 @@ fn list_field() -> FieldRef {
     Arc::new(Field::new("item", DataType::Struct(entry_fields()), true))
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct CategoryMeans {
-    signature: Signature,
+/// Sums by value; none once there are too many.
+#[derive(Debug)]
+struct CategoryMeans(Option<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    of_values: TextMap<SumOf>,
+    of_null: Option<SumOf>,
 }
 
-impl AggregateUDFImpl for CategoryMeans {
-    fn name(&self) -> &str {
-        NAME
-    }
+#[derive(Debug)]
+struct SumOf(ExactMoments);
 
-    fn signature(&self) -> &Signature {
-        &self.signature
+impl Default for SumOf {
+    fn default() -> Self {
+        Self(ExactMoments::without_squares())
     }
+}
 
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+impl Sums {
+    fn sorted(&mut self) -> impl Iterator<Item = (Option<String>, &mut ExactMoments)> {
+        let values = self.of_values.sorted().into_iter().map(|(value, sum)| (Some(value), &mut sum.0));
+        self.of_null.iter_mut().map(|sum| (None, &mut sum.0)).chain(values)
+    }
+}
+
+impl CategoryMeans {
+    /// The sum of a value, unless there are too many.
+    fn sum_of(&mut self, value: Option<&str>) -> Option<&mut ExactMoments> {
+        let sums = self.0.as_mut()?;
+        if sums.of_values.len() == MAX_CATEGORIES && value.is_some_and(|value| sums.of_values.get(value).is_none()) {
+            self.0 = None;
+        }
+        let sums = self.0.as_mut()?;
+        Some(match value {
+            Some(value) => &mut sums.of_values.get_or_default(value).0,
+            None => &mut sums.of_null.get_or_insert_default().0,
+        })
+    }
+}
+
+impl Aggregate for CategoryMeans {
+    const NAME: &'static str = NAME;
+
+    fn coerce_types(arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let (y, include) = match arg_types {
             [_, y] => (y, None),
             [_, y, include] => (y, Some(include)),
@@ -114,95 +144,15 @@ impl AggregateUDFImpl for CategoryMeans {
         Ok(types.into_iter().take(arg_types.len()).collect())
     }
 
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::List(list_field()))
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::List(list_field())
     }
 
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
+    fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self(Some(Sums::default())))
     }
 
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(MeansAccumulator { sums: Some(HashMap::new()), bytes: 0 }))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
-/// Sums by value; none once there are too many.
-#[derive(Debug)]
-struct MeansAccumulator {
-    sums: Option<HashMap<Option<String>, ExactMoments>>,
-    /// Of the values' texts.
-    bytes: usize,
-}
-
-impl MeansAccumulator {
-    /// The sum of a value, unless there are too many.
-    fn sum_of(&mut self, value: Option<&str>) -> Option<&mut ExactMoments> {
-        let key = value.map(str::to_owned);
-        if !self.sums.as_ref()?.contains_key(&key) {
-            self.bytes += value.map_or(0, str::len);
-            if self.sums.as_ref()?.len() == MAX_CATEGORIES {
-                self.sums = None;
-            }
-        }
-        Some(self.sums.as_mut()?.entry(key).or_insert_with(ExactMoments::without_squares))
-    }
-
-    fn sorted(&mut self) -> Option<Vec<(&Option<String>, &mut ExactMoments)>> {
-        let mut sums: Vec<_> = self.sums.as_mut()?.iter_mut().collect();
-        sums.sort_unstable_by_key(|(value, _)| *value);
-        Some(sums)
-    }
-
-    /// The state: nothing when there are too many values, else a 1 and for each value whether it is a text, the text,
-    /// and the sum, these two after their lengths.
-    fn state_bytes(&mut self) -> Vec<u8> {
-        let Some(sums) = self.sorted() else { return Vec::new() };
-        let mut bytes = vec![1];
-        for (value, sum) in sums {
-            bytes.push(u8::from(value.is_some()));
-            for part in [value.as_deref().unwrap_or("").as_bytes(), &sum.state_bytes()] {
-                bytes.extend((part.len() as u32).to_le_bytes());
-                bytes.extend(part);
-            }
-        }
-        bytes
-    }
-
-    /// Adds what another gave as bytes; none when they are damaged.
-    fn merge(&mut self, mut bytes: &[u8]) -> Option<()> {
-        if bytes.is_empty() {
-            self.sums = None;
-            return Some(());
-        }
-        let bytes = &mut bytes;
-        let [_] = take(bytes)?;
-        while !bytes.is_empty() {
-            let [is_text] = take(bytes)?;
-            let text = std::str::from_utf8(take_part(bytes)?).ok()?;
-            let sum = take_part(bytes)?;
-            if let Some(into) = self.sum_of((is_text == 1).then_some(text)) {
-                into.merge(sum)?;
-            }
-        }
-        Some(())
-    }
-}
-
-/// Takes a part off the front of `bytes`, after its length; none when they end before it.
-fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = u32::from_le_bytes(take(bytes)?) as usize;
-    let (part, rest) = bytes.split_at_checked(len)?;
-    *bytes = rest;
-    Some(part)
-}
-
-impl Accumulator for MeansAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         let (Some(texts), Some(numbers)) = (
             values.first().and_then(|v| v.as_string_opt::<i32>()),
             values.get(1).and_then(|v| v.as_primitive_opt::<Float64Type>()),
@@ -211,8 +161,8 @@ impl Accumulator for MeansAccumulator {
         };
         let include = values.get(2).and_then(|v| v.as_boolean_opt());
         for (row, (text, number)) in texts.iter().zip(numbers).enumerate() {
-            let included = include.is_none_or(|include| include.is_valid(row) && include.value(row));
-            let Some(number) = number.filter(|number| included && !number.is_nan()) else { continue };
+            let is_there = |number: &f64| !number.is_nan() && support::is_included(include, row);
+            let Some(number) = number.filter(is_there) else { continue };
             if let Some(sum) = self.sum_of(text) {
                 sum.add(number);
             }
@@ -220,23 +170,45 @@ impl Accumulator for MeansAccumulator {
         Ok(())
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
+    /// Nothing when there are too many values, else a 1 and for each value whether it is a text, the text, and the sum,
+    /// these two after their lengths.
+    fn to_bytes(&mut self) -> Vec<u8> {
+        let Some(sums) = &mut self.0 else { return Vec::new() };
+        let mut bytes = vec![1];
+        for (value, sum) in sums.sorted() {
+            bytes.push(u8::from(value.is_some()));
+            support::put_text(&mut bytes, value.as_deref().unwrap_or(""));
+            let sum = sum.state_bytes();
+            bytes.extend((sum.len() as u32).to_le_bytes());
+            bytes.extend(sum);
         }
-        Ok(())
+        bytes
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.state_bytes()))])
+    fn merge(&mut self, mut bytes: &[u8]) -> Option<()> {
+        if bytes.is_empty() {
+            self.0 = None;
+            return Some(());
+        }
+        let bytes = &mut bytes;
+        let [_] = take(bytes)?;
+        while !bytes.is_empty() {
+            let [is_text] = take(bytes)?;
+            let text = support::take_text(bytes)?;
+            let sum = support::take_part(bytes)?;
+            if let Some(into) = self.sum_of((is_text == 1).then_some(text)) {
+                into.merge(sum)?;
+            }
+        }
+        Some(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let Some(sums) = self.sorted() else {
+        let Some(sums) = &mut self.0 else {
             return Ok(ScalarValue::List(Arc::new(ListArray::new_null(list_field(), 1))));
         };
-        let (values, moments): (Vec<Option<&str>>, Vec<_>) =
-            sums.into_iter().map(|(value, sum)| (value.as_deref(), sum.moments())).unzip();
+        let (values, moments): (Vec<Option<String>>, Vec<_>) =
+            sums.sorted().map(|(value, sum)| (value, sum.moments())).unzip();
         let counts: Vec<i64> = moments.iter().map(|m| m.count as i64).collect();
         let means: Vec<f64> = moments.iter().map(|m| m.mean.unwrap_or(f64::NAN)).collect();
         let columns: Vec<ArrayRef> = vec![
@@ -251,8 +223,8 @@ impl Accumulator for MeansAccumulator {
     }
 
     fn size(&self) -> usize {
-        let entries = self.sums.as_ref().map_or(0, HashMap::capacity);
-        size_of::<Self>() + self.bytes + entries * BYTES_PER_SUM
+        let sums = self.0.as_ref().map_or(0, |s| s.of_values.heap_bytes() + s.of_values.len() * BYTES_PER_SUM);
+        size_of::<Self>() + sums
     }
 }
 
@@ -260,14 +232,14 @@ impl Accumulator for MeansAccumulator {
 mod tests {
     use super::*;
 
-    fn accumulator() -> MeansAccumulator {
-        MeansAccumulator { sums: Some(HashMap::new()), bytes: 0 }
+    fn accumulator() -> CategoryMeans {
+        CategoryMeans(Some(Sums::default()))
     }
 
-    fn add(means: &mut MeansAccumulator, rows: &[(Option<&str>, Option<f64>)]) {
+    fn add(means: &mut CategoryMeans, rows: &[(Option<&str>, Option<f64>)]) {
         let texts: StringArray = rows.iter().map(|(text, _)| *text).collect();
         let numbers: Float64Array = rows.iter().map(|(_, number)| *number).collect();
-        means.update_batch(&[Arc::new(texts), Arc::new(numbers)]).unwrap();
+        means.update(&[Arc::new(texts), Arc::new(numbers)]).unwrap();
     }
 
     #[test]
@@ -287,8 +259,8 @@ mod tests {
         let (mut left, mut right) = (accumulator(), accumulator());
         add(&mut left, &rows[..3]);
         add(&mut right, &rows[3..]);
-        right.merge(&left.state_bytes()).unwrap();
-        assert_eq!(right.state_bytes(), all.state_bytes());
+        right.merge(&left.to_bytes()).unwrap();
+        assert_eq!(right.to_bytes(), all.to_bytes());
         let means = from_scalar(&right.evaluate().unwrap()).unwrap().unwrap();
         let found: Vec<_> = means.iter().map(|m| (m.value.as_deref(), m.count, m.mean)).collect();
         assert_eq!(found, [(None, 1, 4.0), (Some("a"), 2, 0.0), (Some("b"), 3, 0.2)]);
@@ -298,7 +270,7 @@ mod tests {
     fn damaged_bytes_are_refused() {
         let mut means = accumulator();
         add(&mut means, &[(Some("b"), Some(0.1))]);
-        let bytes = means.state_bytes();
+        let bytes = means.to_bytes();
         assert!((2..bytes.len()).all(|len| accumulator().merge(&bytes[..len]).is_none()));
     }
 }

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, lit};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr, lit};
 
+use super::aggregate::{self, Aggregate};
 use super::key_counts::KeyCounts;
 use super::support;
 
@@ -20,7 +20,7 @@ const NAME: &str = "distinct_numbers";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(DistinctNumbers { signature: support::own_coercion() }))
+    aggregate::udaf::<DistinctNumbers>()
 }
 
 /// A call of the function.
@@ -43,21 +43,13 @@ pub fn from_scalar(value: &ScalarValue) -> Result<Option<Vec<f64>>> {
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DistinctNumbers {
-    signature: Signature,
-}
+#[derive(Debug)]
+struct DistinctNumbers(KeyCounts);
 
-impl AggregateUDFImpl for DistinctNumbers {
-    fn name(&self) -> &str {
-        NAME
-    }
+impl Aggregate for DistinctNumbers {
+    const NAME: &'static str = NAME;
 
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    fn coerce_types(arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let (x, limit, include) = match arg_types {
             [x, limit] => (x, limit, None),
             [x, limit, include] => (x, limit, Some(include)),
@@ -70,45 +62,27 @@ impl AggregateUDFImpl for DistinctNumbers {
         Ok(types.into_iter().take(arg_types.len()).collect())
     }
 
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::new_list(DataType::Float64, true))
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::new_list(DataType::Float64, true)
     }
 
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        match support::literal_argument(&args, 1) {
-            Some(ScalarValue::Int64(Some(limit))) if limit > 0 => {
-                Ok(Box::new(DistinctAccumulator(KeyCounts::new(limit as usize))))
-            }
+    fn new(args: &AccumulatorArgs<'_>) -> Result<Self> {
+        match support::literal_argument(args, 1) {
+            Some(ScalarValue::Int64(Some(limit))) if limit > 0 => Ok(Self(KeyCounts::new(limit as usize))),
             _ => plan_err!("{NAME}: the limit must be a literal whole number of at least 1"),
         }
     }
 
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
-#[derive(Debug)]
-struct DistinctAccumulator(KeyCounts);
-
-impl Accumulator for DistinctAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         support::for_each_number(values, |v| self.0.add(v))
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.0.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
-        }
-        Ok(())
+    fn to_bytes(&mut self) -> Vec<u8> {
+        self.0.state_bytes()
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.0.state_bytes()))])
+    fn merge(&mut self, bytes: &[u8]) -> Option<()> {
+        self.0.merge(bytes)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {

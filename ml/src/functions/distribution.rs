@@ -9,14 +9,14 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, StructArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Result, ScalarValue, exec_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 use serde::{Deserialize, Serialize};
 
+use super::aggregate::{self, Aggregate};
 use super::exact_quantile::{MAX_EXACT_VALUES, at_share};
 use super::key_counts::KeyCounts;
 use super::support;
@@ -52,7 +52,7 @@ pub struct Distribution {
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(DistributionFunction { signature: support::own_coercion() }))
+    aggregate::udaf::<DistributionOf>()
 }
 
 /// A call of the function.
@@ -100,58 +100,30 @@ fn fields() -> Fields {
     ])
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DistributionFunction {
-    signature: Signature,
-}
-
-impl AggregateUDFImpl for DistributionFunction {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        support::coerce_number(NAME, arg_types)
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Struct(fields()))
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(DistributionAccumulator(KeyCounts::new(MAX_EXACT_VALUES))))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
 #[derive(Debug)]
-struct DistributionAccumulator(KeyCounts);
+struct DistributionOf(KeyCounts);
 
-impl Accumulator for DistributionAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+impl Aggregate for DistributionOf {
+    const NAME: &'static str = NAME;
+
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::Struct(fields())
+    }
+
+    fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self(KeyCounts::new(MAX_EXACT_VALUES)))
+    }
+
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         support::for_each_number(values, |v| self.0.add(v))
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.0.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
-        }
-        Ok(())
+    fn to_bytes(&mut self) -> Vec<u8> {
+        self.0.state_bytes()
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.0.state_bytes()))])
+    fn merge(&mut self, bytes: &[u8]) -> Option<()> {
+        self.0.merge(bytes)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -185,12 +157,11 @@ mod tests {
 
     /// The distribution of numbers that came in these parts.
     fn of(parts: &[&[f64]]) -> Distribution {
-        let mut all = DistributionAccumulator(KeyCounts::new(MAX_EXACT_VALUES));
+        let mut all = DistributionOf(KeyCounts::new(MAX_EXACT_VALUES));
         for part in parts {
-            let mut one = DistributionAccumulator(KeyCounts::new(MAX_EXACT_VALUES));
-            one.update_batch(&[Arc::new(Float64Array::from(part.to_vec()))]).unwrap();
-            let state = one.state().unwrap().remove(0).to_array().unwrap();
-            all.merge_batch(&[state]).unwrap();
+            let mut one = DistributionOf(KeyCounts::new(MAX_EXACT_VALUES));
+            one.update(&[Arc::new(Float64Array::from(part.to_vec()))]).unwrap();
+            all.merge(&one.to_bytes()).unwrap();
         }
         from_scalar(&all.evaluate().unwrap()).unwrap()
     }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StructArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, UInt32Type};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, UInt32Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 
+use super::aggregate::{self, Aggregate};
 use super::exact::take;
 use super::sparse::SparseVectors;
 use super::support;
@@ -25,7 +25,7 @@ const NAME: &str = "document_counts";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(DocumentCountsFunction { signature: support::own_coercion() }))
+    aggregate::udaf::<DocumentCountsOf>()
 }
 
 /// A call of the function.
@@ -76,61 +76,16 @@ fn result_fields() -> Fields {
     ])
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DocumentCountsFunction {
-    signature: Signature,
-}
-
-impl AggregateUDFImpl for DocumentCountsFunction {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        let (vectors, include) = match arg_types {
-            [vectors] => (vectors, None),
-            [vectors, include] => (vectors, Some(include)),
-            _ => return plan_err!("{NAME} takes vectors, got {} arguments", arg_types.len()),
-        };
-        let vectors = match vectors {
-            DataType::Struct(_) => sparse_vector_type(),
-            dense => coerce_vector(NAME, dense)?,
-        };
-        include.map_or(Ok(()), |include| support::check_condition(NAME, include))?;
-        Ok([vectors, DataType::Boolean].into_iter().take(arg_types.len()).collect())
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Struct(result_fields()))
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(DocumentsAccumulator::default()))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
 #[derive(Debug, Default)]
-struct DocumentsAccumulator {
+struct DocumentCountsOf {
     documents: u64,
     nulls: u64,
     counts: HashMap<u32, u64>,
 }
 
-impl DocumentsAccumulator {
+impl DocumentCountsOf {
     fn add_sparse(&mut self, vectors: &SparseVectors, include: Option<&BooleanArray>) {
-        for row in (0..vectors.len()).filter(|&row| is_included(include, row)) {
+        for row in (0..vectors.len()).filter(|&row| support::is_included(include, row)) {
             self.documents += 1;
             if vectors.is_null(row) {
                 self.nulls += 1;
@@ -143,7 +98,7 @@ impl DocumentsAccumulator {
     }
 
     fn add_dense(&mut self, vectors: &Vectors<'_>, include: Option<&BooleanArray>) {
-        for (row, elements) in vectors.rows().enumerate().filter(|(row, _)| is_included(include, *row)) {
+        for (row, elements) in vectors.rows().enumerate().filter(|(row, _)| support::is_included(include, *row)) {
             self.documents += 1;
             if vectors.nulls().is_some_and(|nulls| nulls.is_null(row)) {
                 self.nulls += 1;
@@ -159,38 +114,34 @@ impl DocumentsAccumulator {
         counts.sort_unstable();
         counts
     }
-
-    /// The state: the numbers of rows and nulls, and each element with its count.
-    fn state_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(16 + 12 * self.counts.len());
-        bytes.extend(self.documents.to_le_bytes());
-        bytes.extend(self.nulls.to_le_bytes());
-        for (index, count) in self.sorted() {
-            bytes.extend(index.to_le_bytes());
-            bytes.extend(count.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// Adds what another gave as bytes; none when they are damaged.
-    fn merge(&mut self, mut bytes: &[u8]) -> Option<()> {
-        let bytes = &mut bytes;
-        self.documents += u64::from_le_bytes(take(bytes)?);
-        self.nulls += u64::from_le_bytes(take(bytes)?);
-        while !bytes.is_empty() {
-            let index = u32::from_le_bytes(take(bytes)?);
-            *self.counts.entry(index).or_default() += u64::from_le_bytes(take(bytes)?);
-        }
-        Some(())
-    }
 }
 
-fn is_included(include: Option<&BooleanArray>, row: usize) -> bool {
-    include.is_none_or(|include| include.is_valid(row) && include.value(row))
-}
+impl Aggregate for DocumentCountsOf {
+    const NAME: &'static str = NAME;
 
-impl Accumulator for DocumentsAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+    fn coerce_types(arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        let (vectors, include) = match arg_types {
+            [vectors] => (vectors, None),
+            [vectors, include] => (vectors, Some(include)),
+            _ => return plan_err!("{NAME} takes vectors, got {} arguments", arg_types.len()),
+        };
+        let vectors = match vectors {
+            DataType::Struct(_) => sparse_vector_type(),
+            dense => coerce_vector(NAME, dense)?,
+        };
+        include.map_or(Ok(()), |include| support::check_condition(NAME, include))?;
+        Ok([vectors, DataType::Boolean].into_iter().take(arg_types.len()).collect())
+    }
+
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::Struct(result_fields())
+    }
+
+    fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self::default())
+    }
+
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         let Some(vectors) = values.first() else {
             return exec_err!("{NAME}: expected vectors");
         };
@@ -203,15 +154,27 @@ impl Accumulator for DocumentsAccumulator {
         Ok(())
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
+    /// The numbers of rows and nulls, and each element with its count.
+    fn to_bytes(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16 + 12 * self.counts.len());
+        bytes.extend(self.documents.to_le_bytes());
+        bytes.extend(self.nulls.to_le_bytes());
+        for (index, count) in self.sorted() {
+            bytes.extend(index.to_le_bytes());
+            bytes.extend(count.to_le_bytes());
         }
-        Ok(())
+        bytes
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.state_bytes()))])
+    fn merge(&mut self, mut bytes: &[u8]) -> Option<()> {
+        let bytes = &mut bytes;
+        self.documents += u64::from_le_bytes(take(bytes)?);
+        self.nulls += u64::from_le_bytes(take(bytes)?);
+        while !bytes.is_empty() {
+            let index = u32::from_le_bytes(take(bytes)?);
+            *self.counts.entry(index).or_default() += u64::from_le_bytes(take(bytes)?);
+        }
+        Some(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -258,9 +221,9 @@ mod tests {
         vectors.finish().unwrap()
     }
 
-    fn added(values: &[ArrayRef]) -> DocumentsAccumulator {
-        let mut counts = DocumentsAccumulator::default();
-        counts.update_batch(values).unwrap();
+    fn added(values: &[ArrayRef]) -> DocumentCountsOf {
+        let mut counts = DocumentCountsOf::default();
+        counts.update(values).unwrap();
         counts
     }
 
@@ -274,11 +237,11 @@ mod tests {
 
     #[test]
     fn merging_parts_is_counting_all() {
-        let all = added(&[dense(&ROWS)]).state_bytes();
+        let all = added(&[dense(&ROWS)]).to_bytes();
         for cut in 0..=ROWS.len() {
             let mut right = added(&[sparse(&ROWS[cut..])]);
-            right.merge(&added(&[dense(&ROWS[..cut])]).state_bytes()).unwrap();
-            assert_eq!(right.state_bytes(), all);
+            right.merge(&added(&[dense(&ROWS[..cut])]).to_bytes()).unwrap();
+            assert_eq!(right.to_bytes(), all);
         }
         assert!(
             (17..all.len()).filter(|len| len % 12 != 4).all(|len| added(&[dense(&[])]).merge(&all[..len]).is_none())

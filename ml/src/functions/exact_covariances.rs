@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 
+use super::aggregate::{self, Aggregate};
 use super::exact::ExactCovariances;
 use super::support;
 use super::vector::{Vectors, coerce_vector, vector_size};
@@ -24,7 +24,7 @@ const NAME: &str = "exact_covariances";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(ExactCovariancesFunction { signature: support::own_coercion() }))
+    aggregate::udaf::<CovariancesOf>()
 }
 
 /// A call of the function.
@@ -46,21 +46,13 @@ pub fn from_scalar(value: &ScalarValue) -> Result<Vec<f64>> {
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct ExactCovariancesFunction {
-    signature: Signature,
-}
+#[derive(Debug)]
+struct CovariancesOf(ExactCovariances);
 
-impl AggregateUDFImpl for ExactCovariancesFunction {
-    fn name(&self) -> &str {
-        NAME
-    }
+impl Aggregate for CovariancesOf {
+    const NAME: &'static str = NAME;
 
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    fn coerce_types(arg_types: &[DataType]) -> Result<Vec<DataType>> {
         match arg_types {
             [v] => Ok(vec![coerce_vector(NAME, v)?]),
             [v, include] => {
@@ -71,55 +63,39 @@ impl AggregateUDFImpl for ExactCovariancesFunction {
         }
     }
 
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::new_list(DataType::Float64, true))
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::new_list(DataType::Float64, true)
     }
 
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+    fn new(args: &AccumulatorArgs<'_>) -> Result<Self> {
         let size = args.expr_fields.first().and_then(|field| vector_size(field.data_type()));
         match size {
-            Some(size) if size <= MAX_ELEMENTS => Ok(Box::new(CovariancesAccumulator(ExactCovariances::new(size)))),
+            Some(size) if size <= MAX_ELEMENTS => Ok(Self(ExactCovariances::new(size))),
             Some(size) => plan_err!("{NAME} takes vectors of at most {MAX_ELEMENTS} elements, got {size}"),
             None => plan_err!("{NAME} takes vectors"),
         }
     }
 
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
-#[derive(Debug)]
-struct CovariancesAccumulator(ExactCovariances);
-
-impl Accumulator for CovariancesAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         let Some(array) = values.first() else {
             return exec_err!("{NAME}: expected vectors, got nothing");
         };
         let (vectors, include) = (Vectors::of(array)?, support::condition(values));
         for (row, vector) in vectors.rows().enumerate() {
             let is_there = vectors.nulls().is_none_or(|nulls| nulls.is_valid(row));
-            if is_there && include.is_none_or(|include| include.is_valid(row) && include.value(row)) {
+            if is_there && support::is_included(include, row) {
                 self.0.add(vector);
             }
         }
         Ok(())
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.0.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
-        }
-        Ok(())
+    fn to_bytes(&mut self) -> Vec<u8> {
+        self.0.state_bytes()
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.0.state_bytes()))])
+    fn merge(&mut self, bytes: &[u8]) -> Option<()> {
+        self.0.merge(bytes)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {

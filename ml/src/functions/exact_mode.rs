@@ -7,12 +7,12 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, exec_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 
+use super::aggregate::{self, Aggregate};
 use super::key_counts::KeyCounts;
 use super::support;
 
@@ -23,7 +23,7 @@ const NAME: &str = "exact_mode";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(ExactMode { signature: support::own_coercion() }))
+    aggregate::udaf::<ExactMode>()
 }
 
 /// A call of the function.
@@ -31,45 +31,10 @@ pub fn exact_mode(x: Expr) -> Expr {
     udaf().call(vec![x])
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct ExactMode {
-    signature: Signature,
-}
-
-impl AggregateUDFImpl for ExactMode {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        support::coerce_number(NAME, arg_types)
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(ModeAccumulator(KeyCounts::new(MAX_MODE_VALUES))))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
 #[derive(Debug)]
-struct ModeAccumulator(KeyCounts);
+struct ExactMode(KeyCounts);
 
-impl ModeAccumulator {
+impl ExactMode {
     fn check(&self) -> Result<()> {
         if self.0.is_coarse() {
             return exec_err!(
@@ -80,24 +45,32 @@ impl ModeAccumulator {
     }
 }
 
-impl Accumulator for ModeAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+impl Aggregate for ExactMode {
+    const NAME: &'static str = NAME;
+
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::Float64
+    }
+
+    fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self(KeyCounts::new(MAX_MODE_VALUES)))
+    }
+
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         support::for_each_number(values, |v| self.0.add(v))?;
         self.check()
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.0.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
-        }
-        self.check()
+    fn to_bytes(&mut self) -> Vec<u8> {
+        self.0.state_bytes()
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.0.state_bytes()))])
+    fn merge(&mut self, bytes: &[u8]) -> Option<()> {
+        self.0.merge(bytes)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.check()?;
         let sorted = self.0.sorted();
         // `min_by_key` gives the first of equal ones, which is the smallest number.
         let mode = sorted.iter().min_by_key(|(_, count)| Reverse(*count)).map(|(value, _)| *value);

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StructArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 
+use super::aggregate::{self, Aggregate};
 use super::exact::{ExactMoments, Moments};
 use super::support;
 
@@ -21,7 +21,7 @@ const NAME: &str = "exact_moments";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(ExactMomentsFunction { signature: support::own_coercion() }))
+    aggregate::udaf::<MomentsOf>()
 }
 
 /// A call of the function.
@@ -59,74 +59,43 @@ fn fields() -> Fields {
     Fields::from(fields)
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct ExactMomentsFunction {
-    signature: Signature,
-}
-
-impl AggregateUDFImpl for ExactMomentsFunction {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        support::coerce_number(NAME, arg_types)
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Struct(fields()))
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(MomentsAccumulator { moments: ExactMoments::new(), slides: false }))
-    }
-
-    fn create_sliding_accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(MomentsAccumulator { moments: ExactMoments::new(), slides: true }))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
 #[derive(Debug)]
-struct MomentsAccumulator {
+struct MomentsOf {
     moments: ExactMoments,
     /// Whether values are taken back, so that there are no bounds.
     slides: bool,
 }
 
-impl Accumulator for MomentsAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+impl Aggregate for MomentsOf {
+    const NAME: &'static str = NAME;
+    const RETRACTS: bool = true;
+
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::Struct(fields())
+    }
+
+    fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self { moments: ExactMoments::new(), slides: false })
+    }
+
+    fn sliding(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self { moments: ExactMoments::new(), slides: true })
+    }
+
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         support::for_each_number(values, |v| self.moments.add(v))
     }
 
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+    fn retract(&mut self, values: &[ArrayRef]) -> Result<()> {
         support::for_each_number(values, |v| self.moments.remove(v))
     }
 
-    fn supports_retract_batch(&self) -> bool {
-        self.slides
+    fn to_bytes(&mut self) -> Vec<u8> {
+        self.moments.state_bytes()
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.moments.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
-        }
-        Ok(())
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.moments.state_bytes()))])
+    fn merge(&mut self, bytes: &[u8]) -> Option<()> {
+        self.moments.merge(bytes)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, lit};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr, lit};
 
+use super::aggregate::{self, Aggregate};
 use super::key_counts::KeyCounts;
 use super::support;
 
@@ -27,7 +27,7 @@ const NAME: &str = "exact_quantile";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(ExactQuantile { signature: support::own_coercion() }))
+    aggregate::udaf::<ExactQuantile>()
 }
 
 /// A call of the function.
@@ -67,21 +67,18 @@ fn floats(value: &ScalarValue) -> Result<Vec<f64>> {
     Ok(numbers.as_primitive::<Float64Type>().iter().map(|number| number.unwrap_or(f64::NAN)).collect())
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 struct ExactQuantile {
-    signature: Signature,
+    counts: KeyCounts,
+    shares: Vec<f64>,
+    /// Whether the result is a list: the shares came as one.
+    is_list: bool,
 }
 
-impl AggregateUDFImpl for ExactQuantile {
-    fn name(&self) -> &str {
-        NAME
-    }
+impl Aggregate for ExactQuantile {
+    const NAME: &'static str = NAME;
 
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    fn coerce_types(arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let (x, q, include) = match arg_types {
             [x, q] => (x, q, None),
             [x, q, include] => (x, q, Some(include)),
@@ -103,16 +100,12 @@ impl AggregateUDFImpl for ExactQuantile {
         Ok(types.into_iter().take(arg_types.len()).collect())
     }
 
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        Ok(arg_types.get(1).cloned().unwrap_or(DataType::Float64))
+    fn return_type(arg_types: &[DataType]) -> DataType {
+        arg_types.get(1).cloned().unwrap_or(DataType::Float64)
     }
 
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        let Some(literal) = support::literal_argument(&args, 1) else {
+    fn new(args: &AccumulatorArgs<'_>) -> Result<Self> {
+        let Some(literal) = support::literal_argument(args, 1) else {
             return plan_err!("{NAME}: the share must be a literal number within 0 and 1, or a list of such");
         };
         let shares = floats(&literal)?;
@@ -120,36 +113,19 @@ impl AggregateUDFImpl for ExactQuantile {
             return plan_err!("{NAME}: the share must be within 0 and 1, got {wrong}");
         }
         let is_list = matches!(literal, ScalarValue::List(_));
-        Ok(Box::new(QuantileAccumulator { counts: KeyCounts::new(MAX_EXACT_VALUES), shares, is_list }))
+        Ok(Self { counts: KeyCounts::new(MAX_EXACT_VALUES), shares, is_list })
     }
 
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
-#[derive(Debug)]
-struct QuantileAccumulator {
-    counts: KeyCounts,
-    shares: Vec<f64>,
-    /// Whether the result is a list: the shares came as one.
-    is_list: bool,
-}
-
-impl Accumulator for QuantileAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
         support::for_each_number(values, |v| self.counts.add(v))
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.counts.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
-        }
-        Ok(())
+    fn to_bytes(&mut self) -> Vec<u8> {
+        self.counts.state_bytes()
     }
 
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.counts.state_bytes()))])
+    fn merge(&mut self, bytes: &[u8]) -> Option<()> {
+        self.counts.merge(bytes)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {

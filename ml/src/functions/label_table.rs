@@ -7,6 +7,8 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{HashMap, Result};
 
+use super::text_map::TextMap;
+
 /// Lists whose tables are kept: many pipelines of hundreds of columns. One more, and all are built anew.
 const MAX_TABLES: usize = 16_384;
 
@@ -21,7 +23,7 @@ struct Entry {
 /// The place of each label in a list.
 #[derive(Debug)]
 pub(super) struct LabelTable {
-    places: HashMap<Box<str>, usize>,
+    places: TextMap<usize>,
     len: usize,
 }
 
@@ -47,8 +49,12 @@ impl LabelTable {
 
     fn new(list: &ListArray) -> Result<Self> {
         let labels = cast(&list.value(0), &DataType::Utf8)?;
-        let places = labels.as_string::<i32>().iter().enumerate();
-        let places = places.filter_map(|(place, label)| Some((label?.into(), place))).collect();
+        let mut places = TextMap::default();
+        for (place, label) in labels.as_string::<i32>().iter().enumerate() {
+            if let Some(label) = label {
+                *places.get_or_default(label) = place;
+            }
+        }
         Ok(Self { places, len: labels.len() })
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+mod aggregate;
 pub mod bucket_index;
 pub mod category_counts;
 pub mod category_index;
@@ -39,6 +40,7 @@ pub mod sparse_to_dense;
 pub mod subword_tokens;
 pub(crate) mod support;
 pub mod term_counts;
+mod text_map;
 pub mod vector;
 pub mod weigh_elements;
 pub mod yeo_johnson;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{ColumnarValue, Expr, Signature, Volatility, lit};
 use datafusion::physical_expr::expressions::Literal;
+
+use super::exact::take;
 
 /// The signature of a function that checks and coerces its own arguments.
 pub(super) fn own_coercion() -> Signature {
@@ -46,11 +47,6 @@ pub(super) fn check_number(function: &str, arg: &DataType) -> Result<()> {
     plan_err!("{function} takes a number, got {arg}")
 }
 
-/// One binary field: the state of an aggregate that travels as bytes.
-pub(super) fn bytes_state(args: &StateFieldsArgs<'_>) -> Vec<FieldRef> {
-    vec![Arc::new(Field::new(format_state_name(args.name, "bytes"), DataType::Binary, true))]
-}
-
 /// Calls `f` with each number of the first argument that is not null and whose row the last argument includes, if that
 /// is a condition.
 pub(super) fn for_each_number(values: &[ArrayRef], mut f: impl FnMut(f64)) -> Result<()> {
@@ -71,22 +67,38 @@ pub(super) fn for_each_number(values: &[ArrayRef], mut f: impl FnMut(f64)) -> Re
     Ok(())
 }
 
+/// Whether a condition includes a row.
+pub(super) fn is_included(condition: Option<&BooleanArray>, row: usize) -> bool {
+    condition.is_none_or(|condition| condition.is_valid(row) && condition.value(row))
+}
+
 /// The last argument, if it is a condition.
 pub(super) fn condition(values: &[ArrayRef]) -> Option<&BooleanArray> {
     values.get(1..)?.last()?.as_boolean_opt()
 }
 
-/// The column of a binary state.
-pub(super) fn bytes_column(states: &[ArrayRef]) -> Result<&BinaryArray> {
-    match states.first().and_then(|v| v.as_binary_opt::<i32>()) {
-        Some(bytes) => Ok(bytes),
-        None => exec_err!("expected a Binary state, got {:?}", states.first().map(|v| v.data_type().clone())),
-    }
-}
-
 /// The literal that an aggregate has as its argument number `index`.
 pub(super) fn literal_argument(args: &AccumulatorArgs<'_>, index: usize) -> Option<ScalarValue> {
     args.exprs.get(index)?.downcast_ref::<Literal>().map(|literal| literal.value().clone())
+}
+
+/// Puts a text after its length.
+pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+/// Takes what was put after its length off the front of `bytes`; none when they end before it.
+pub(super) fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = u32::from_le_bytes(take(bytes)?) as usize;
+    let (part, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(part)
+}
+
+/// Takes a text off the front of `bytes`; none when they end before it or are no text.
+pub(super) fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_part(bytes)?).ok()
 }
 
 /// The error of a partial state that this version did not write.

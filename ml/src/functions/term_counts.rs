@@ -4,19 +4,19 @@
 //! a list of structs `term, count, documents` in ascending byte order of the terms, or null for a column of more than
 //! [`MAX_TERMS`] distinct terms. Rows for which `include` is not true are left out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, Expr};
 
+use super::aggregate::{self, Aggregate};
 use super::exact::take;
 use super::support;
+use super::text_map::TextMap;
 
 /// Distinct terms that are counted: some 100 MiB for each partition.
 pub const MAX_TERMS: usize = 1 << 20;
@@ -25,7 +25,7 @@ const NAME: &str = "term_counts";
 
 /// The function.
 pub fn udaf() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(TermCountsFunction { signature: support::own_coercion() }))
+    aggregate::udaf::<TermCountsOf>()
 }
 
 /// A call of the function.
@@ -112,59 +112,12 @@ fn result_fields() -> Fields {
     ])
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct TermCountsFunction {
-    signature: Signature,
-}
-
-impl AggregateUDFImpl for TermCountsFunction {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        let (tokens, include) = match arg_types {
-            [tokens] => (tokens, None),
-            [tokens, include] => (tokens, Some(include)),
-            _ => return plan_err!("{NAME} takes a list of text, got {} arguments", arg_types.len()),
-        };
-        if !matches!(tokens, DataType::List(_) | DataType::LargeList(_) | DataType::Null) {
-            return plan_err!("{NAME} takes a list of text, got {tokens}");
-        }
-        include.map_or(Ok(()), |include| support::check_condition(NAME, include))?;
-        let types = [support::tokens_type(), DataType::Boolean];
-        Ok(types.into_iter().take(arg_types.len()).collect())
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Struct(result_fields()))
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(support::bytes_state(&args))
-    }
-
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(TermsAccumulator::new()))
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-}
-
 #[derive(Debug)]
-struct TermsAccumulator {
+struct TermCountsOf {
     documents: u64,
     nulls: u64,
     /// None once there are too many.
-    terms: Option<HashMap<String, Counts>>,
-    /// Of the terms' texts.
-    bytes: usize,
+    terms: Option<TextMap<Counts>>,
 }
 
 #[derive(Debug, Default)]
@@ -175,23 +128,18 @@ struct Counts {
     last_document: u64,
 }
 
-impl TermsAccumulator {
-    fn new() -> Self {
-        Self { documents: 0, nulls: 0, terms: Some(HashMap::new()), bytes: 0 }
+impl TermCountsOf {
+    fn none() -> Self {
+        Self { documents: 0, nulls: 0, terms: Some(TextMap::default()) }
     }
 
     /// The counts of a term, unless there are too many terms.
     fn counts_of(&mut self, term: &str) -> Option<&mut Counts> {
-        let terms = self.terms.as_mut()?;
-        if !terms.contains_key(term) {
-            if terms.len() == MAX_TERMS {
-                self.terms = None;
-                return None;
-            }
-            self.bytes += term.len();
-            terms.insert(term.to_owned(), Counts::default());
+        let terms = self.terms.as_ref()?;
+        if terms.len() == MAX_TERMS && terms.get(term).is_none() {
+            self.terms = None;
         }
-        self.terms.as_mut()?.get_mut(term)
+        Some(self.terms.as_mut()?.get_or_default(term))
     }
 
     fn add_document(&mut self, tokens: &StringArray, bounds: std::ops::Range<usize>) {
@@ -208,39 +156,91 @@ impl TermsAccumulator {
         }
     }
 
-    fn sorted(&self) -> Option<Vec<(&String, &Counts)>> {
-        let mut terms: Vec<_> = self.terms.as_ref()?.iter().collect();
-        terms.sort_unstable_by_key(|(term, _)| *term);
-        Some(terms)
+    fn term_list(&mut self) -> Result<ListArray> {
+        let Some(terms) = &mut self.terms else {
+            return Ok(ListArray::new_null(term_field(), 1));
+        };
+        let terms = terms.sorted();
+        let texts = StringArray::from_iter_values(terms.iter().map(|(term, _)| term));
+        let number = |of: fn(&Counts) -> u64| Int64Array::from_iter_values(terms.iter().map(|(_, n)| of(n) as i64));
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(texts), Arc::new(number(|n| n.count)), Arc::new(number(|n| n.documents))];
+        let entries = StructArray::try_new(term_fields(), columns, None)?;
+        let offsets = OffsetBuffer::from_lengths([entries.len()]);
+        Ok(ListArray::try_new(term_field(), offsets, Arc::new(entries), None)?)
+    }
+}
+
+impl Aggregate for TermCountsOf {
+    const NAME: &'static str = NAME;
+
+    fn coerce_types(arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        let (tokens, include) = match arg_types {
+            [tokens] => (tokens, None),
+            [tokens, include] => (tokens, Some(include)),
+            _ => return plan_err!("{NAME} takes a list of text, got {} arguments", arg_types.len()),
+        };
+        if !matches!(tokens, DataType::List(_) | DataType::LargeList(_) | DataType::Null) {
+            return plan_err!("{NAME} takes a list of text, got {tokens}");
+        }
+        include.map_or(Ok(()), |include| support::check_condition(NAME, include))?;
+        let types = [support::tokens_type(), DataType::Boolean];
+        Ok(types.into_iter().take(arg_types.len()).collect())
     }
 
-    /// The state: the numbers of lists and nulls, whether there are not too many terms, and for each term its length,
-    /// text and counts.
-    fn state_bytes(&self) -> Vec<u8> {
+    fn return_type(_arg_types: &[DataType]) -> DataType {
+        DataType::Struct(result_fields())
+    }
+
+    fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
+        Ok(Self::none())
+    }
+
+    fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let lists = values.first().and_then(|v| v.as_list_opt::<i32>());
+        let Some((lists, tokens)) = lists.and_then(|lists| Some((lists, lists.values().as_string_opt::<i32>()?)))
+        else {
+            return exec_err!(
+                "{NAME}: expected a list of Utf8, got {:?}",
+                values.first().map(|v| v.data_type().clone())
+            );
+        };
+        let include = support::condition(values);
+        for (row, bounds) in
+            lists.offsets().windows(2).enumerate().filter(|(row, _)| support::is_included(include, *row))
+        {
+            if lists.is_null(row) {
+                self.documents += 1;
+                self.nulls += 1;
+            } else {
+                self.add_document(tokens, bounds[0] as usize..bounds[1] as usize);
+            }
+        }
+        Ok(())
+    }
+
+    /// The numbers of lists and nulls, whether there are not too many terms, and each term with its counts.
+    fn to_bytes(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(self.documents.to_le_bytes());
         bytes.extend(self.nulls.to_le_bytes());
         bytes.push(u8::from(self.terms.is_some()));
-        for (term, counts) in self.sorted().unwrap_or_default() {
-            bytes.extend((term.len() as u32).to_le_bytes());
-            bytes.extend(term.as_bytes());
+        for (term, counts) in self.terms.as_mut().map(TextMap::sorted).unwrap_or_default() {
+            support::put_text(&mut bytes, &term);
             bytes.extend(counts.count.to_le_bytes());
             bytes.extend(counts.documents.to_le_bytes());
         }
         bytes
     }
 
-    /// Adds what another gave as bytes; none when they are damaged.
     fn merge(&mut self, mut bytes: &[u8]) -> Option<()> {
         let bytes = &mut bytes;
         let (documents, nulls) = (u64::from_le_bytes(take(bytes)?), u64::from_le_bytes(take(bytes)?));
         let [has_terms] = take(bytes)?;
         while !bytes.is_empty() {
-            let len = u32::from_le_bytes(take(bytes)?) as usize;
-            let (term, rest) = bytes.split_at_checked(len)?;
-            *bytes = rest;
+            let term = support::take_text(bytes)?;
             let (count, documents) = (u64::from_le_bytes(take(bytes)?), u64::from_le_bytes(take(bytes)?));
-            if let Some(counts) = self.counts_of(std::str::from_utf8(term).ok()?) {
+            if let Some(counts) = self.counts_of(term) {
                 counts.count += count;
                 counts.documents += documents;
             }
@@ -253,56 +253,6 @@ impl TermsAccumulator {
         Some(())
     }
 
-    fn term_list(&self) -> Result<ListArray> {
-        let Some(terms) = self.sorted() else {
-            return Ok(ListArray::new_null(term_field(), 1));
-        };
-        let texts = StringArray::from_iter_values(terms.iter().map(|(term, _)| term));
-        let number = |of: fn(&Counts) -> u64| Int64Array::from_iter_values(terms.iter().map(|(_, n)| of(n) as i64));
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(texts), Arc::new(number(|n| n.count)), Arc::new(number(|n| n.documents))];
-        let entries = StructArray::try_new(term_fields(), columns, None)?;
-        let offsets = OffsetBuffer::from_lengths([entries.len()]);
-        Ok(ListArray::try_new(term_field(), offsets, Arc::new(entries), None)?)
-    }
-}
-
-impl Accumulator for TermsAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let lists = values.first().and_then(|v| v.as_list_opt::<i32>());
-        let Some((lists, tokens)) = lists.and_then(|lists| Some((lists, lists.values().as_string_opt::<i32>()?)))
-        else {
-            return exec_err!(
-                "{NAME}: expected a list of Utf8, got {:?}",
-                values.first().map(|v| v.data_type().clone())
-            );
-        };
-        let include = support::condition(values);
-        for (row, bounds) in lists.offsets().windows(2).enumerate() {
-            if include.is_some_and(|include| include.is_null(row) || !include.value(row)) {
-                continue;
-            }
-            if lists.is_null(row) {
-                self.documents += 1;
-                self.nulls += 1;
-            } else {
-                self.add_document(tokens, bounds[0] as usize..bounds[1] as usize);
-            }
-        }
-        Ok(())
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for bytes in support::bytes_column(states)?.iter().flatten() {
-            self.merge(bytes).map_or_else(|| support::damaged(NAME), Ok)?;
-        }
-        Ok(())
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.state_bytes()))])
-    }
-
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let number = |number: u64| Arc::new(Int64Array::from(vec![number as i64])) as ArrayRef;
         let columns = vec![number(self.documents), number(self.nulls), Arc::new(self.term_list()?) as ArrayRef];
@@ -310,8 +260,7 @@ impl Accumulator for TermsAccumulator {
     }
 
     fn size(&self) -> usize {
-        let entries = self.terms.as_ref().map_or(0, HashMap::capacity);
-        size_of::<Self>() + self.bytes + entries * (size_of::<(String, Counts)>() + 1)
+        size_of::<Self>() + self.terms.as_ref().map_or(0, TextMap::heap_bytes)
     }
 }
 
@@ -329,17 +278,17 @@ mod tests {
         Some(&[Some("é"), Some("b")]),
     ];
 
-    fn added(rows: &[Option<&[Option<&str>]>], include: Option<Vec<Option<bool>>>) -> TermsAccumulator {
+    fn added(rows: &[Option<&[Option<&str>]>], include: Option<Vec<Option<bool>>>) -> TermCountsOf {
         let mut lists = ListBuilder::new(StringBuilder::new());
         rows.iter().for_each(|row| lists.append_option(row.map(|row| row.iter().copied())));
         let mut values: Vec<ArrayRef> = vec![Arc::new(lists.finish())];
         values.extend(include.map(|include| Arc::new(BooleanArray::from(include)) as ArrayRef));
-        let mut terms = TermsAccumulator::new();
-        terms.update_batch(&values).unwrap();
+        let mut terms = TermCountsOf::none();
+        terms.update(&values).unwrap();
         terms
     }
 
-    fn found(terms: &mut TermsAccumulator) -> (u64, u64, Vec<(String, u64, u64)>) {
+    fn found(terms: &mut TermCountsOf) -> (u64, u64, Vec<(String, u64, u64)>) {
         let counts = from_scalar(&terms.evaluate().unwrap()).unwrap();
         let terms = counts.terms.unwrap().into_iter().map(|term| (term.term, term.count, term.documents));
         (counts.documents, counts.nulls, terms.collect())
@@ -352,8 +301,8 @@ mod tests {
         assert_eq!(found(&mut all), (5, 2, expected.to_vec()));
         for cut in 0..=ROWS.len() {
             let mut right = added(&ROWS[cut..], None);
-            right.merge(&added(&ROWS[..cut], None).state_bytes()).unwrap();
-            assert_eq!(right.state_bytes(), all.state_bytes());
+            right.merge(&added(&ROWS[..cut], None).to_bytes()).unwrap();
+            assert_eq!(right.to_bytes(), all.to_bytes());
         }
     }
 
@@ -367,11 +316,11 @@ mod tests {
 
     #[test]
     fn too_many_terms_are_none_in_any_order() {
-        let mut many = TermsAccumulator::new();
+        let mut many = TermCountsOf::none();
         (0..MAX_TERMS).for_each(|i| many.counts_of(&i.to_string()).unwrap().count += 1);
         let mut one_more = added(&[Some(&[Some("more")])], None);
-        one_more.merge(&many.state_bytes()).unwrap();
-        many.merge(&added(&[Some(&[Some("more")])], None).state_bytes()).unwrap();
+        one_more.merge(&many.to_bytes()).unwrap();
+        many.merge(&added(&[Some(&[Some("more")])], None).to_bytes()).unwrap();
         for mut terms in [one_more, many] {
             assert_eq!(from_scalar(&terms.evaluate().unwrap()).unwrap().terms, None);
         }
@@ -379,7 +328,7 @@ mod tests {
 
     #[test]
     fn damaged_bytes_are_refused() {
-        let bytes = added(&ROWS[..1], None).state_bytes();
-        assert!((18..bytes.len()).all(|len| len == 38 || TermsAccumulator::new().merge(&bytes[..len]).is_none()));
+        let bytes = added(&ROWS[..1], None).to_bytes();
+        assert!((18..bytes.len()).all(|len| len == 38 || TermCountsOf::none().merge(&bytes[..len]).is_none()));
     }
 }
