@@ -8,6 +8,7 @@ mod options;
 mod server;
 
 mod guard;
+mod job_ids;
 mod observed;
 mod task_log;
 

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
+use crate::job_ids::JobIds;
 use crate::observed::{Observed, Server};
 use crate::policy::Placement;
 use crate::state::State;
@@ -172,6 +173,7 @@ fn ballista_config(options: &SchedulerOptions, hooks: &RuntimeHooks, address: So
         bind_host: address.ip().to_string(),
         bind_port: address.port(),
         task_distribution: TaskDistributionPolicy::Custom(Arc::new(placement)),
+        job_id_generator: Some(Arc::new(JobIds::default())),
         finished_job_data_clean_up_interval_seconds: options.result_retention.as_secs().max(1),
         executor_timeout_seconds,
         expire_dead_executor_interval_seconds: EXPIRY_CHECK_SECONDS,
