@@ -7,6 +7,7 @@
 pub(crate) mod footer;
 mod open;
 pub(crate) mod partition;
+mod slices;
 pub(crate) mod stats;
 mod table;
 mod text;
@@ -15,6 +16,7 @@ mod wire;
 
 pub(crate) use open::schema_difference;
 pub use partition::PartitionValues;
+pub use slices::{RowSlicesExec, SliceScans};
 pub use table::{FileTable, PinnedFile, TableFormat};
 pub use text::{TextFormat, open_text};
 pub use version::InputVersion;

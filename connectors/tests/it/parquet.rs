@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
-use datafusion::physical_plan::displayable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_plan::{collect, collect_partitioned, displayable};
+use datafusion::prelude::SessionContext;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use tidemill_connectors::ConnectorError;
-use tidemill_connectors::files::{FileTable, TextFormat, open_text};
+use tidemill_connectors::files::{FileTable, SliceScans, TextFormat, open_text};
 use tidemill_connectors::stores::StoreOptions;
 
 use crate::support::{NOV_5, context, location, query, rows, write_parquet};
@@ -141,4 +147,51 @@ async fn csv_and_json_lines_are_read() {
     }
     let missing = open_text(&context.state(), &location(&dir.path().join("y.csv")), TextFormat::JsonLines).await;
     assert!(matches!(missing.unwrap_err(), ConnectorError::NotFound { .. }));
+}
+
+#[tokio::test]
+async fn partitions_have_the_same_number_of_rows_whatever_the_row_groups_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let n = 10_003;
+    let all = rows(&(0..n).map(|id| (NOV_5, id)).collect::<Vec<_>>());
+    // One row group; three of different sizes; one for each few rows.
+    for (name, group_rows) in [("one", 20_000), ("three", 4_000), ("many", 100)] {
+        let path = dir.path().join(format!("{name}.parquet"));
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, all.schema(), Some(properties)).unwrap();
+        writer.write(&all).unwrap();
+        writer.close().unwrap();
+        let table: Arc<dyn TableProvider> = Arc::new(FileTable::open(&location(&path)).await.unwrap());
+
+        let state = SessionStateBuilder::new_from_existing(context(StoreOptions::default()).state())
+            .with_physical_optimizer_rule(Arc::new(SliceScans))
+            .build();
+        let context = SessionContext::new_with_state(state);
+        context.sql("set datafusion.optimizer.repartition_file_min_size = 1").await.unwrap();
+        // Each partition by itself, as on a cluster.
+        context.sql("set datafusion.execution.enable_file_stream_work_stealing = false").await.unwrap();
+        context.register_table("t", table).unwrap();
+        let plan_of = |sql: &'static str| {
+            let context = context.clone();
+            async move { context.sql(sql).await.unwrap().create_physical_plan().await.unwrap() }
+        };
+        let ids = |batches: &[RecordBatch]| -> Vec<i64> {
+            let ids = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+            ids.copied().collect()
+        };
+        let plan = plan_of("select id from t").await;
+        let shown = displayable(plan.as_ref()).indent(true).to_string();
+        assert!(shown.contains("RowSlicesExec"), "{shown}");
+        let parts = collect_partitioned(plan, context.task_ctx()).await.unwrap();
+        let counts: Vec<usize> = parts.iter().map(|part| ids(part).len()).collect();
+        assert_eq!(counts.len(), 4, "{name}");
+        assert!(counts.iter().all(|count| count.abs_diff(2_501) <= 1), "{name}: {counts:?}");
+        assert_eq!(parts.iter().flat_map(|part| ids(part)).collect::<Vec<_>>(), (0..n).collect::<Vec<_>>(), "{name}");
+
+        let plan = plan_of("select id from t where id >= 7000 and id % 2 = 0").await;
+        let mut found = ids(&collect(plan, context.task_ctx()).await.unwrap());
+        found.sort_unstable();
+        assert_eq!(found, (7_000..n).step_by(2).collect::<Vec<_>>(), "{name}");
+    }
 }
