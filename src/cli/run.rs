@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidemill::report;
 use tidemill_engine::jobs::Job;
 use tidemill_engine::{JobFile, RunRecord, Session};
+use tidemill_ml::model::ModelVersion;
 
 use super::args::{Global, RunArgs};
 use super::error::{CliError, Result};
@@ -36,7 +37,7 @@ pub(crate) async fn run_job(
     let result = Box::pin(session.run(file, params)).await;
     reporter.close();
     let record = result?;
-    let page = write_page(file, &record)?;
+    let page = write_page(session, file, &record).await?;
     print(&record, reporter.record(), page.as_deref(), output)?;
     Ok(record)
 }
@@ -53,10 +54,11 @@ fn params(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
 }
 
 /// Writes the HTML report where the job file asks for it.
-fn write_page(file: &JobFile, record: &RunRecord) -> Result<Option<PathBuf>> {
-    let Job::Train(job) = &file.job else { return Ok(None) };
+async fn write_page(session: &Session, file: &JobFile, record: &RunRecord) -> Result<Option<PathBuf>> {
+    let (Job::Train(job), Some(train)) = (&file.job, &record.train) else { return Ok(None) };
     let Some(path) = &job.report else { return Ok(None) };
-    let Some(page) = report::training_page(record)? else { return Ok(None) };
+    let manifest = session.registry().manifest(&train.model, ModelVersion(train.version)).await?;
+    let page = report::training_page(record, train, manifest.profile.as_ref())?;
     let failed = |e: std::io::Error| CliError::Environment(format!("cannot write the report {}: {e}", path.display()));
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;

@@ -4,10 +4,12 @@ use std::fmt::Write;
 
 use serde_json::Value;
 use tidemill_engine::jobs::{RunRecord, TrainRecord};
+use tidemill_ml::profile::Profile;
 
 use super::ReportError;
 use super::format::{metric, metric_name, percent, plain, seconds, thousands};
 use super::plots::{calibration_plot, grid_plot, roc_plot};
+use super::profile::profile_table;
 use super::table::{Align, Table};
 use super::text::{
     by_size, calibration_table, candidates_table, checks_table, evaluation_lines, fit_passes, grid_sentence,
@@ -19,15 +21,16 @@ const MAX_IMPORTANCES: usize = 20;
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page of a training run, or none for a run that trained nothing.
+/// The page of a training run: what the run recorded of the training, with the profile of the rows that the model was
+/// trained on.
 ///
 /// # Errors
 /// When a chart cannot be drawn.
-pub fn training_page(record: &RunRecord) -> Result<Option<String>, ReportError> {
-    record.train.as_ref().map(|train| page(record, train)).transpose()
-}
-
-fn page(record: &RunRecord, train: &TrainRecord) -> Result<String, ReportError> {
+pub fn training_page(
+    record: &RunRecord,
+    train: &TrainRecord,
+    profile: Option<&Profile>,
+) -> Result<String, ReportError> {
     let title = escape(&format!("{}: {}", record.job, version_text(train)));
     let charts = [
         figure(&roc_plot(&train.evaluation)?, "ROC curve on the hold-out; dashed: chance."),
@@ -43,6 +46,7 @@ fn page(record: &RunRecord, train: &TrainRecord) -> Result<String, ReportError> 
         section("Candidates", &table(&candidates_table(train))),
         section("The best of each estimator", &by_estimator(train)),
         section("Feature importances", &importances(train)),
+        section("What the pipeline read in training", &profile.map(|p| table(&profile_table(p))).unwrap_or_default()),
         section("Checks", &table(&checks_table(record))),
         section("Rows and stages", &facts(&row_facts(train))),
         section("Inputs and parameters", &facts(&run_facts(record))),
@@ -198,6 +202,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use tidemill_engine::jobs::CandidateRecord;
+    use tidemill_ml::profile::{ColumnProfile, Values};
 
     use super::*;
 
@@ -211,22 +216,25 @@ mod tests {
             importances: vec![(nasty.into(), 1.0)],
             ..Default::default()
         };
-        let record = RunRecord { job: nasty.into(), mode: nasty.into(), train: Some(train), ..Default::default() };
-        let page = training_page(&record).unwrap().unwrap();
+        let record = RunRecord { job: nasty.into(), mode: nasty.into(), ..Default::default() };
+        let top = vec![(nasty.to_owned(), 3)];
+        let column = ColumnProfile {
+            name: nasty.into(),
+            data_type: "Utf8".into(),
+            nulls: 0,
+            values: Values::Category { distinct: Some(1), top },
+        };
+        let page = training_page(&record, &train, Some(&Profile { n_rows: 3, columns: vec![column] })).unwrap();
+        assert!(page.contains("What the pipeline read in training"));
         assert!(!page.contains("<script"), "{page}");
         assert!(page.contains("&lt;script&gt;"));
     }
 
     #[test]
     fn nothing_is_loaded_from_elsewhere() {
-        let record = RunRecord { train: Some(TrainRecord::default()), ..Default::default() };
-        let page = training_page(&record).unwrap().unwrap();
+        let page = training_page(&RunRecord::default(), &TrainRecord::default(), None).unwrap();
+        assert!(!page.contains("What the pipeline read in training"));
         let page = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("url("), "{page}");
-    }
-
-    #[test]
-    fn a_scoring_run_has_no_training_page() {
-        assert!(training_page(&RunRecord::default()).unwrap().is_none());
     }
 }

@@ -15,7 +15,7 @@ fn train_score_and_query() {
         assert!(trained.stdout.contains(part), "the report lacks {part:?}: {}", trained.stdout);
     }
     let page = std::fs::read_to_string(work.path("report.html")).unwrap();
-    assert!(page.contains("<svg") && page.contains("ROC curve"));
+    assert!(page.contains("<svg") && page.contains("ROC curve") && page.contains("What the pipeline read in training"));
 
     work.succeed(&["run", "score.yaml", "--param", "ds=2024-01-09", "--param", "to=2024-01-10"]);
     let rows =
