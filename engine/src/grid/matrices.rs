@@ -28,8 +28,8 @@ pub(super) struct MatrixWriter<'a> {
 }
 
 impl MatrixWriter<'_> {
-    /// Writes the rows that `keep` chooses in the order of the key: those of `fitted_on` as the fitted pipeline gives
-    /// them to training, the others as it gives them to scoring.
+    /// Writes the rows that `keep` chooses: those of `fitted_on` as the fitted pipeline gives them to training, the
+    /// others as it gives them to scoring.
     pub(super) async fn write(
         &self,
         name: &str,
@@ -43,12 +43,15 @@ impl MatrixWriter<'_> {
     }
 }
 
-/// Writes rows as a training matrix into `folder`: one Arrow file of the fitted pipeline's features with the label and
-/// the [`FOLD_COLUMN`], in the order of the key. Rows that the pipeline was fitted on have the features that it gives to
-/// training, the others those that it gives to scoring.
+/// Writes rows as a training matrix into `folder`: Arrow files of the fitted pipeline's features with key, label and
+/// [`FOLD_COLUMN`]. Rows that the pipeline was fitted on have the features that it gives to training, the others those
+/// that it gives to scoring.
+///
+/// All processes write at once, each the rows that it has: whoever reads a matrix puts them in the order of the key,
+/// which for rows that came in this order is to put a few batches in order.
 ///
 /// # Errors
-/// Rows that lack one of these columns or do not fit the pipeline, a folder that cannot be written.
+/// Rows that lack one of these columns or do not fit the pipeline, no rows, a folder that cannot be written.
 pub async fn write_matrix(
     session: &Session,
     rows: DataFrame,
@@ -64,19 +67,18 @@ pub async fn write_matrix(
         rows = rows.with_column(name, column(key))?;
     }
     let carried: Vec<&str> = keys.iter().map(String::as_str).chain([LABEL_COLUMN, FOLD_COLUMN]).collect();
-    let features = model.transform_training(rows, fitted_on, &carried)?;
-    let order = keys.iter().map(|k| column(k).sort(true, false)).collect();
-    let (_, plan) = features.sort(order)?.into_parts();
-    let mut spec = SinkSpec::new(folder.to_string(), SinkFormat::ArrowIpc, "matrix").with_single_file();
+    let (_, plan) = model.transform_training(rows, fitted_on, &carried)?.into_parts();
+    let mut spec = SinkSpec::new(folder.to_string(), SinkFormat::ArrowIpc, "matrix");
     // Read a few times and deleted: what a slower compression saves in bytes it never earns back.
     spec.compression = Compression::Fast;
     let files = session.write_files(plan, &spec).await?;
-    let [file] = &files[..] else {
-        return Err(EngineError::Internal(format!("{folder} was written as {} files, expected one", files.len())));
-    };
+    if files.is_empty() {
+        return Err(EngineError::Invalid("there are no rows to train on".to_owned()));
+    }
     Ok(MatrixRef {
-        url: folder.join(&file.path).to_string(),
-        size_bytes: file.size_bytes,
+        urls: files.iter().map(|file| folder.join(&file.path).to_string()).collect(),
+        size_bytes: files.iter().map(|file| file.size_bytes).sum(),
+        key: keys,
         features: serde_json::to_string(&model.features()[..])?,
         label: LABEL_COLUMN.to_owned(),
         fold: FOLD_COLUMN.to_owned(),

@@ -14,7 +14,7 @@ use tidemill_ml::eval::area_under_roc;
 use tidemill_ml::pipeline::Pipeline;
 
 use super::{FOLD_COLUMN, GridSearch};
-use crate::plan::train::HELD_OUT;
+use crate::plan::train::{HELD_OUT, in_order};
 use crate::{Session, SessionOptions};
 
 /// 4,000 rows of 700 categories that say nothing of the label.
@@ -24,10 +24,9 @@ const NOISE: &str = "
 
 fn matrix(folder: &Path, name: &str) -> RecordBatch {
     let files = std::fs::read_dir(folder.join("scratch/matrices").join(name)).unwrap();
-    let files: Vec<PathBuf> = files.map(|f| f.unwrap().path()).collect();
-    let reader = FileReader::try_new(std::fs::File::open(&files[0]).unwrap(), None).unwrap();
-    let schema = reader.schema();
-    concat_batches(&schema, &reader.collect::<Result<Vec<_>, _>>().unwrap()).unwrap()
+    let read = |path: PathBuf| FileReader::try_new(std::fs::File::open(path).unwrap(), None).unwrap();
+    let batches: Vec<RecordBatch> = files.flat_map(|f| read(f.unwrap().path())).collect::<Result<_, _>>().unwrap();
+    in_order(&batches, &["__key_0".to_owned()]).unwrap()
 }
 
 fn numbers(batch: &RecordBatch, column: &str) -> Vec<f64> {

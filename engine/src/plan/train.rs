@@ -6,14 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ipc::reader::StreamReader;
+use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow::ipc::writer::StreamWriter;
+use arrow::row::{Row, RowConverter, SortField};
+use bytes::Bytes;
 use datafusion::catalog::MemTable;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, exec_datafusion_err, internal_datafusion_err, internal_err};
@@ -64,10 +68,12 @@ pub struct TrainTask {
 /// A featurised matrix in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MatrixRef {
-    /// Its Arrow IPC file's URL. The path is unique to the run and its content never changes.
-    pub url: String,
-    /// The file's size, reserved from the task's memory twice (bytes and columns).
+    /// The URLs of its Arrow IPC files. The paths are unique to the run and their content never changes.
+    pub urls: Vec<String>,
+    /// The files' size, reserved from the task's memory twice (bytes and columns).
     pub size_bytes: u64,
+    /// The columns that its rows are put in order by.
+    pub key: Vec<String>,
     /// Its feature columns, as JSON of [`Feature`].
     pub features: String,
     /// The label's column.
@@ -317,12 +323,15 @@ async fn run(task: TrainTask, ctx: &TaskContext) -> Result<Vec<TrainOutcome>> {
     Ok(outcomes?)
 }
 
-/// Reads the bytes of a matrix file.
-pub(crate) fn read_matrix(r: &MatrixRef, bytes: &[u8]) -> Result<Matrix> {
-    let reader = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None)?;
-    let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>()?;
-    let batch = arrow::compute::concat_batches(&schema, &batches)?;
+/// Reads the bytes of a matrix's files.
+pub(crate) fn read_matrix(r: &MatrixRef, files: &[Bytes]) -> Result<Matrix> {
+    let mut batches = Vec::new();
+    for bytes in files {
+        for batch in FileReader::try_new(Cursor::new(bytes), None)? {
+            batches.push(batch?);
+        }
+    }
+    let batch = in_order(&batches, &r.key)?;
     let features: Vec<Feature> = wire::decode(r.features.as_bytes())?;
     let column = |name: &str| {
         batch.column_by_name(name).ok_or_else(|| internal_datafusion_err!("the matrix has no column {name:?}"))
@@ -337,6 +346,30 @@ pub(crate) fn read_matrix(r: &MatrixRef, bytes: &[u8]) -> Result<Matrix> {
         label: Arc::from(&label.as_primitive::<arrow::datatypes::Float64Type>().values()[..]),
         fold: Arc::from(&fold.as_primitive::<arrow::datatypes::UInt32Type>().values()[..]),
     })
+}
+
+/// The rows of all batches in ascending order of the key, nulls last.
+pub(crate) fn in_order(batches: &[RecordBatch], key: &[String]) -> Result<RecordBatch> {
+    let Some(schema) = batches.first().map(RecordBatch::schema) else {
+        return internal_err!("the matrix has no rows");
+    };
+    let columns = key.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    let ascending = SortOptions { descending: false, nulls_first: false };
+    let field = |&column: &usize| SortField::new_with_options(schema.field(column).data_type().clone(), ascending);
+    let converter = RowConverter::new(columns.iter().map(field).collect())?;
+    let keys_of = |batch: &RecordBatch| converter.convert_columns(batch.project(&columns)?.columns());
+    let mut parts = batches.iter().map(|batch| Ok((keys_of(batch)?, batch))).collect::<Result<Vec<_>>>()?;
+    parts.retain(|(_, batch)| batch.num_rows() > 0);
+    parts.sort_by(|(a, _), (b, _)| a.row(0).cmp(&b.row(0)));
+
+    let rows = concat_batches(&schema, parts.iter().map(|(_, batch)| *batch))?;
+    let keys: Vec<Row<'_>> = parts.iter().flat_map(|(keys, _)| keys).collect();
+    if keys.is_sorted() {
+        return Ok(rows);
+    }
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    order.sort_by_key(|&row| keys[row as usize]);
+    Ok(take_record_batch(&rows, &UInt32Array::from(order))?)
 }
 
 fn train(
@@ -446,4 +479,40 @@ fn outcome(
 /// Parameters as JSON, for records.
 pub fn params_value(params: &Params) -> serde_json::Value {
     serde_json::Value::Object(params.clone().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    /// Batches of rows with a key of two columns, and what else the row has.
+    fn batch(rows: &[(&str, Option<i64>, i64)]) -> RecordBatch {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0)));
+        let numbers: ArrayRef = Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>());
+        let values: ArrayRef = Arc::new(rows.iter().map(|row| row.2).collect::<Int64Array>());
+        RecordBatch::try_from_iter_with_nullable([("a", texts, true), ("b", numbers, true), ("x", values, true)])
+            .unwrap()
+    }
+
+    fn ordered(batches: &[RecordBatch]) -> Vec<i64> {
+        let rows = in_order(batches, &["a".to_owned(), "b".to_owned()]).unwrap();
+        rows["x"].as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_the_key_however_they_are_dealt() {
+        let rows = [("a", Some(1), 0), ("a", Some(10), 1), ("a", None, 2), ("b", Some(-5), 3), ("b", Some(2), 4)];
+        let none = batch(&[]);
+        let dealt = [
+            vec![batch(&rows)],
+            vec![batch(&rows[2..]), none.clone(), batch(&rows[..2])],
+            vec![batch(&[rows[3], rows[0]]), batch(&[rows[4], rows[2], rows[1]])],
+        ];
+        for batches in dealt {
+            assert_eq!(ordered(&batches), [0, 1, 2, 3, 4]);
+        }
+        assert_eq!(ordered(&[none]), [0i64; 0]);
+    }
 }

@@ -67,10 +67,13 @@ impl Services {
     pub async fn matrix(&self, r: &MatrixRef, _runtime: &RuntimeEnv) -> Result<Arc<Matrix>> {
         let slot = self.slot(r).await;
         let matrix = slot.get_or_try_init(|| async {
-            let location = Location::parse(&r.url)?;
-            let store = location.store()?;
-            let bytes = store.get(&location.prefix()).await?.bytes().await?;
-            Ok::<_, DataFusionError>(Arc::new(read_matrix(r, &bytes)?))
+            let mut files = Vec::with_capacity(r.urls.len());
+            for url in &r.urls {
+                let location = Location::parse(url)?;
+                let store = location.store()?;
+                files.push(store.get(&location.prefix()).await?.bytes().await?);
+            }
+            Ok::<_, DataFusionError>(Arc::new(read_matrix(r, &files)?))
         });
         matrix.await.map(Arc::clone)
     }
