@@ -8,9 +8,10 @@ use datafusion::common::{Result, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use tidemill_connectors::files::RowSlicesExec;
 use tidemill_connectors::sink::ParallelSinkExec;
 
-use crate::plan::asof::AsofJoinExec;
+use crate::plan::asof::{AsofJoinExec, AsofLookupExec};
 use crate::plan::score::ScoreExec;
 use crate::plan::train::TrainExec;
 
@@ -19,6 +20,8 @@ const SCORE: u8 = 1;
 const SINK: u8 = 2;
 const TRAIN: u8 = 3;
 const ASOF_JOIN: u8 = 4;
+const ASOF_LOOKUP: u8 = 5;
+const ROW_SLICES: u8 = 6;
 
 /// Writes our operators, and leaves the rest to Ballista's codec.
 #[derive(Debug, Default)]
@@ -42,6 +45,10 @@ impl PhysicalExtensionCodec for TidemillPhysicalCodec {
             (Some((&ASOF_JOIN, rest)), [left, right]) => {
                 AsofJoinExec::decode(rest, Arc::clone(left), Arc::clone(right))
             }
+            (Some((&ASOF_LOOKUP, rest)), [left, right]) => {
+                AsofLookupExec::decode(rest, Arc::clone(left), Arc::clone(right))
+            }
+            (Some((&ROW_SLICES, _)), [scan]) => Ok(Arc::new(RowSlicesExec::new(Arc::clone(scan)))),
             _ => internal_err!("an operator of an unknown kind with {} inputs", inputs.len()),
         }
     }
@@ -60,6 +67,10 @@ impl PhysicalExtensionCodec for TidemillPhysicalCodec {
             (TRAIN, Vec::new())
         } else if let Some(n) = node.downcast_ref::<AsofJoinExec>() {
             (ASOF_JOIN, n.encode()?)
+        } else if let Some(n) = node.downcast_ref::<AsofLookupExec>() {
+            (ASOF_LOOKUP, n.encode()?)
+        } else if node.is::<RowSlicesExec>() {
+            (ROW_SLICES, Vec::new())
         } else {
             buf.push(BALLISTA);
             return self.inner.try_encode(node, buf, converter);

@@ -12,7 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use tidemill_connectors::sink::ParallelSinkExec;
 
-use crate::plan::asof::{AsofJoinExec, AsofJoinNode};
+use crate::plan::asof::{AsofJoinExec, AsofJoinNode, AsofLookupExec};
 use crate::plan::score::{ScoreExec, ScoreNode};
 use crate::plan::train::{TrainExec, TrainNode};
 use crate::plan::write::WriteNode;
@@ -39,13 +39,17 @@ impl ExtensionPlanner for NodePlanner {
         node: &dyn UserDefinedLogicalNode,
         _logical_inputs: &[&LogicalPlan],
         inputs: &[Arc<dyn ExecutionPlan>],
-        _state: &dyn Session,
+        state: &dyn Session,
         _planning: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let any = node.as_any();
         if let (Some(n), [left, right]) = (any.downcast_ref::<AsofJoinNode>(), inputs) {
-            let join = AsofJoinExec::try_new(Arc::clone(left), Arc::clone(right), Arc::new(n.positions()?))?;
-            return Ok(Some(Arc::new(join)));
+            let (left, right, spec) = (Arc::clone(left), Arc::clone(right), Arc::new(n.positions()?));
+            return Ok(Some(if AsofLookupExec::fits(&right, state.config_options())? {
+                Arc::new(AsofLookupExec::try_new(left, right, spec)?)
+            } else {
+                Arc::new(AsofJoinExec::try_new(left, right, spec)?)
+            }));
         }
         let [input] = inputs else { return Ok(None) };
         let input = Arc::clone(input);

@@ -56,14 +56,7 @@ impl AsofJoinExec {
     ) -> Result<Self> {
         spec.check(&left.schema(), &right.schema())?;
         let schema = Arc::new(build_join_schema(&left.schema(), &right.schema(), &JoinType::Left).0);
-        // The left's columns keep their positions, and so its orderings and partitioning hold for the output.
-        let orderings = left.equivalence_properties().oeq_class().iter().cloned();
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new_with_orderings(Arc::clone(&schema), orderings),
-            left.output_partitioning().clone(),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        ));
+        let properties = left_properties(&left, &schema);
         Ok(Self { left, right, spec, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
     }
 
@@ -88,6 +81,31 @@ impl AsofJoinExec {
     }
 }
 
+/// The properties of a join that gives each left row once, in the left's order. The left's columns keep their positions,
+/// and so its orderings and partitioning hold for the output.
+pub(super) fn left_properties(left: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Arc<PlanProperties> {
+    let orderings = left.equivalence_properties().oeq_class().iter().cloned();
+    Arc::new(PlanProperties::new(
+        EquivalenceProperties::new_with_orderings(Arc::clone(schema), orderings),
+        left.output_partitioning().clone(),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    ))
+}
+
+/// An operator's line in a plan.
+pub(super) fn display(
+    name: &str,
+    left: &Arc<dyn ExecutionPlan>,
+    right: &Arc<dyn ExecutionPlan>,
+    spec: &AsofSpec<usize>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let (left, right) = (left.schema(), right.schema());
+    let named = spec.try_map(|i| Ok(left.field(*i).name().clone()), |i| Ok(right.field(*i).name().clone()));
+    write!(f, "{name}: {}", named.map_err(|_| fmt::Error)?)
+}
+
 /// The positions as expressions over a side.
 fn columns(side: &Arc<dyn ExecutionPlan>, positions: Vec<usize>) -> Vec<Arc<dyn PhysicalExpr>> {
     let schema = side.schema();
@@ -101,9 +119,7 @@ fn sorted_by(side: &Arc<dyn ExecutionPlan>, positions: Vec<usize>) -> Option<Ord
 
 impl DisplayAs for AsofJoinExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let (left, right) = (self.left.schema(), self.right.schema());
-        let named = self.spec.try_map(|i| Ok(left.field(*i).name().clone()), |i| Ok(right.field(*i).name().clone()));
-        write!(f, "AsofJoinExec: {}", named.map_err(|_| fmt::Error)?)
+        display("AsofJoinExec", &self.left, &self.right, &self.spec, f)
     }
 }
 

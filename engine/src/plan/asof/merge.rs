@@ -232,17 +232,17 @@ struct Candidate {
     known: i128,
 }
 
-/// A batch with what the merge compares.
-struct Side {
-    batch: RecordBatch,
-    keys: Rows,
+/// A batch with what is compared.
+pub(super) struct Side {
+    pub(super) batch: RecordBatch,
+    pub(super) keys: Rows,
     /// The times of rows that can match: none where a key is null.
-    times: Vec<Option<i128>>,
-    known: Option<Vec<Option<i128>>>,
+    pub(super) times: Vec<Option<i128>>,
+    pub(super) known: Option<Vec<Option<i128>>>,
 }
 
 impl Side {
-    fn new(
+    pub(super) fn new(
         batch: RecordBatch,
         converter: &RowConverter,
         keys: &[usize],

@@ -14,11 +14,13 @@
 //! The output's columns are all of the left's, then all of the right's, as those of DuckDB's `ASOF JOIN … ON`;
 //! [`crate::Session::asof_join`] puts `USING` on top of it. In SQL it is `ASOF JOIN … MATCH_CONDITION (…) ON …`.
 //!
-//! How. Both sides are partitioned by the keys and sorted by keys and time (their sorts spill), and [`AsofJoinExec`]
-//! merges them. It holds a batch of the left, a few of the right, and with known-at the rows of one key that are not
-//! known yet and could still be taken.
+//! How. A right side that is expected to be as small as what a hash join collects is indexed, and [`AsofLookupExec`]
+//! looks left rows up as they come: several such joins are one pass over the left. Otherwise both sides are partitioned
+//! by the keys and sorted by keys and time (their sorts spill), and [`AsofJoinExec`] merges them. It holds a batch of the
+//! left, a few of the right, and with known-at the rows of one key that are not known yet and could still be taken.
 
 mod exec;
+mod lookup;
 mod merge;
 mod node;
 mod push;
@@ -34,6 +36,7 @@ use datafusion::common::{Result, plan_err};
 use serde::{Deserialize, Serialize};
 
 pub use exec::AsofJoinExec;
+pub use lookup::AsofLookupExec;
 pub use node::AsofJoinNode;
 pub(crate) use push::PushLeftFilters;
 use time::Clock;

@@ -67,6 +67,9 @@ impl Case {
     }
 }
 
+/// The setting with which no right side is small enough to be looked up.
+const MERGED: (&str, &str) = ("optimizer.hash_join_single_partition_threshold_rows", "0");
+
 async fn session(settings: &[(&str, &str)]) -> Session {
     session_within(None, settings).await
 }
@@ -153,15 +156,21 @@ proptest! {
         tolerance in prop::option::of(0i64..6),
         batch in 1usize..9,
         partitions in 1usize..4,
+        looked_up: bool,
     ) {
         let case = Case { strict, tolerance, known_at };
         let got = block_on(async {
             let (batch_size, n) = (batch.to_string(), partitions.to_string());
-            let session = session(&[("execution.batch_size", &batch_size), ("execution.target_partitions", &n)]).await;
+            let mut settings = vec![("execution.batch_size", batch_size.as_str()), ("execution.target_partitions", &n)];
+            settings.extend((!looked_up).then_some(MERGED));
+            let session = session(&settings).await;
             let l = table(&session, &left_rows(&left), partitions, batch);
             let r = table(&session, &right_rows(&right), partitions, batch);
             let l = l.alias("l").unwrap();
             let df = session.asof_join(l, r, &[("k", "k")], &case.options()).unwrap();
+            let plan = df.clone().create_physical_plan().await.unwrap();
+            let operator = if looked_up || right.is_empty() { "AsofLookupExec" } else { "AsofJoinExec" };
+            assert!(displayable(plan.as_ref()).indent(false).to_string().contains(operator));
             joined(&df.collect().await.unwrap())
         });
         let expected: Vec<Joined> = left.iter().map(|l| case.naive(*l, &right)).collect();
@@ -239,8 +248,9 @@ fn spills_and_gives_the_same() {
             (joined(&batches.iter().map(without_text).collect::<Vec<_>>()), spills(&plan))
         })
     };
-    let (expected, none) = run(None, &[("execution.target_partitions", "2")]);
+    let (expected, none) = run(None, &[MERGED, ("execution.target_partitions", "2")]);
     let limited = [
+        MERGED,
         ("execution.target_partitions", "2"),
         ("execution.batch_size", "1024"),
         ("execution.sort_spill_reservation_bytes", "200000"),
@@ -259,6 +269,7 @@ fn too_many_waiting_rows_say_so() {
     let right = right_rows(&(0..n).map(right).collect::<Vec<_>>());
     let message = block_on(async {
         let settings = [
+            MERGED,
             ("execution.target_partitions", "1"),
             ("execution.batch_size", "1024"),
             ("execution.sort_spill_reservation_bytes", "200000"),
@@ -274,9 +285,30 @@ fn too_many_waiting_rows_say_so() {
 }
 
 #[test]
-fn travels() {
+fn a_right_side_beyond_the_memory_says_so() {
+    let (left, right) = many(60_000);
+    let message = block_on(async {
+        let session = session_within(Some(1 << 20), &[]).await;
+        let (l, r) = (table(&session, &left, 2, 1024), table(&session, &right, 2, 1024));
+        let df = session.asof_join(l, r, &[("k", "k")], &AsofOptions::new("t", "seen")).unwrap();
+        df.collect().await.unwrap_err().to_string()
+    });
+    assert!(message.contains("AsofLookupExec") && message.contains("sort and merge instead"), "{message}");
+}
+
+#[test]
+fn the_merge_travels() {
+    travels(&[MERGED], "AsofJoinExec");
+}
+
+#[test]
+fn the_lookup_travels() {
+    travels(&[], "AsofLookupExec");
+}
+
+fn travels(settings: &[(&str, &str)], operator: &str) {
     block_on(async {
-        let session = session(&[("execution.target_partitions", "3")]).await;
+        let session = session(&[settings, &[("execution.target_partitions", "3")]].concat()).await;
         let left: Vec<Left> = (0..50).map(|i| (Some(i % 4), Some(i))).collect();
         let right = |i: i64| Right { k: Some(i % 4), seen: Some(i * 3 % 50), v: Some(i), known: Some(i) };
         let right: Vec<Right> = (0..50).map(right).collect();
@@ -300,8 +332,8 @@ fn travels() {
         let back = physical_plan_from_bytes_with_extension_codec(&bytes, &ctx, &codec).unwrap();
         let shown = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
         assert_eq!(shown(&back), shown(&plan));
-        let line = "AsofJoinExec: on=[k = __right_k], t > seen, tolerance=20ms, known_at=known";
-        assert!(shown(&plan).contains(line), "{}", shown(&plan));
+        let line = format!("{operator}: on=[k = __right_k], t > seen, tolerance=20ms, known_at=known");
+        assert!(shown(&plan).contains(&line), "{}", shown(&plan));
 
         let expected: Vec<Joined> = left.iter().map(|l| case.naive(*l, &right)).collect();
         assert_eq!(joined(&collect(back, ctx).await.unwrap()), expected);
