@@ -247,7 +247,20 @@ def flights(args, engines):
     if not args.ours_only:
         report["differences"] = flights_differences(folders["tidemill"], folders["spark"])
         against_spark("flights", report)
+    report["fit_with_profile"] = profiled_fit(args, engines, rows)
     return report
+
+
+def profiled_fit(args, engines, rows):
+    """The fit alone, without and with the profile that training keeps, in turn."""
+    runs = {"without": [], "with": []}
+    for number in range(args.runs):
+        for name, options in [("without", []), ("with", ["--profile"])]:
+            harness.say(f"features: fit {name} profile")
+            out = engines.scratch / f"fit-{name}-{number}"
+            command = engines.ours(rows, FLIGHTS_STAGES, *options, "--out", out)
+            runs[name].append(json.loads(harness.measured(command)[0]))
+    return {name: medians(found)["fit"] for name, found in runs.items()}
 
 
 def indexers(args, engines):
@@ -366,27 +379,35 @@ def differ(got, expected):
 
 def criteo_differences(rows, ours, polars):
     """How the matrices differ: in numbers, or in buckets that are not what they should be."""
-    ours = next((ours / "matrix").rglob("*.arrow"))
-    polars = polars / "matrix.arrow"
+    ours = list((ours / "matrix").rglob("*.arrow"))
+    polars = [polars / "matrix.arrow"]
+    # Whoever trains on our matrix puts its rows in the order of the key.
+    order = np.argsort(column_of(ours, "__key_0"), kind="stable")
     differences = []
     for name in ["label", *COUNTS, *FREQUENT]:
-        if differ(column_of(ours, name.replace("label", "__label")), column_of(polars, name)):
+        found = column_of(ours, name.replace("label", "__label"))[order]
+        if differ(found, column_of(polars, name)):
             differences.append(f"column {name} differs")
     for seed, name in enumerate(HASHED):
         text = pq.read_table(rows, columns=[name])[name]
-        if not np.array_equal(column_of(ours, name), buckets(text, seed)):
+        if not np.array_equal(column_of(ours, name)[order], buckets(text, seed)):
             differences.append(f"our buckets of {name} are not those of the formula")
         if not is_function(text, column_of(polars, name)):
             differences.append(f"Polars has several buckets for one value of {name}")
     return differences
 
 
-def column_of(path, name):
+def column_of(paths, name):
+    """One column of Arrow files."""
+    return np.concatenate([column_of_file(path, name) for path in paths]).astype(float)
+
+
+def column_of_file(path, name):
     """One column of an Arrow file."""
     with pa.memory_map(str(path)) as source:
         index = pa.ipc.open_file(source).schema.get_field_index(name)
         options = pa.ipc.IpcReadOptions(included_fields=[index])
-        return pa.ipc.open_file(source, options=options).read_all()[name].to_numpy().astype(float)
+        return pa.ipc.open_file(source, options=options).read_all()[name].to_numpy()
 
 
 def buckets(text, seed):

@@ -52,6 +52,9 @@ struct Args {
     /// The column of the label, for a matrix.
     #[arg(long, value_name = "COLUMN", default_value = "label")]
     label: String,
+    /// Keep the rows' profile with the pipeline, as training does.
+    #[arg(long)]
+    profile: bool,
     /// The folder for what is written; it must not be there.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -86,7 +89,9 @@ async fn time(args: Args) -> Result<()> {
     session.register_parquet("rows", &args.rows.display().to_string()).await?;
     let query = args.query.as_ref().map_or_else(|| Ok("select * from rows".to_owned()), fs::read_to_string)?;
     let rows = session.sql(&query).await?;
-    let fit = pipeline.fit(rows.clone(), &[Subset::all("all rows")]).await?;
+    let all = Subset::all("all rows");
+    let all = if args.profile { all.profiled() } else { all };
+    let fit = pipeline.fit(rows.clone(), &[all]).await?;
     let fitted = start.elapsed().as_secs_f64();
     let model = fit.models.into_iter().next().ok_or("no fitted pipeline")?;
     write(&session, rows, &model, &args).await?;
