@@ -28,6 +28,7 @@ use futures::{StreamExt, stream};
 
 use super::AsofSpec;
 use super::merge::{Merge, Step};
+use super::order::{order, with_long_runs};
 use crate::codec::wire;
 
 /// How both sides are sorted; equal on both, which is all that the merge needs.
@@ -112,8 +113,20 @@ fn columns(side: &Arc<dyn ExecutionPlan>, positions: Vec<usize>) -> Vec<Arc<dyn 
     positions.into_iter().map(|i| Arc::new(Column::new(schema.field(i).name(), i)) as _).collect()
 }
 
-fn sorted_by(side: &Arc<dyn ExecutionPlan>, positions: Vec<usize>) -> Option<OrderingRequirements> {
-    let sort = columns(side, positions).into_iter().map(|c| PhysicalSortExpr::new(c, ASCENDING));
+fn sorted_by(
+    side: &Arc<dyn ExecutionPlan>,
+    keys: Vec<usize>,
+    time: usize,
+    known_at: Option<usize>,
+) -> Option<OrderingRequirements> {
+    let columns = columns(side, keys.into_iter().chain([time]).chain(known_at).collect());
+    // Rows that can match are in the same order by both.
+    let number = match (&columns[..], known_at) {
+        ([key, time], None) => order(&side.schema(), Arc::clone(key), Arc::clone(time)),
+        _ => None,
+    };
+    let sort = number.map_or(columns, |number| vec![number]);
+    let sort = sort.into_iter().map(|expr| PhysicalSortExpr::new(expr, ASCENDING));
     LexOrdering::new(sort).map(OrderingRequirements::from)
 }
 
@@ -144,11 +157,11 @@ impl ExecutionPlan for AsofJoinExec {
     }
 
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        let (mut left, mut right) = (self.left_keys(), self.right_keys());
-        left.push(self.spec.left_time);
-        right.push(self.spec.right_time);
-        right.extend(self.spec.known_at);
-        vec![sorted_by(&self.left, left), sorted_by(&self.right, right)]
+        let AsofSpec { left_time, right_time, known_at, .. } = *self.spec;
+        vec![
+            sorted_by(&self.left, self.left_keys(), left_time, None),
+            sorted_by(&self.right, self.right_keys(), right_time, known_at),
+        ]
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
@@ -187,6 +200,7 @@ impl ExecutionPlan for AsofJoinExec {
             return internal_err!("an as-of join of {} left and {} right partitions", counts[0], counts[1]);
         }
         let memory = MemoryConsumer::new(format!("AsofJoinExec[{partition}]")).register(ctx.memory_pool());
+        let ctx = with_long_runs(&ctx);
         let run = AsofRun {
             left: self.left.execute(partition, Arc::clone(&ctx))?,
             right: self.right.execute(partition, Arc::clone(&ctx))?,

@@ -23,6 +23,7 @@ mod exec;
 mod lookup;
 mod merge;
 mod node;
+mod order;
 mod push;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use exec::AsofJoinExec;
 pub use lookup::AsofLookupExec;
 pub use node::AsofJoinNode;
+pub(crate) use order::udf as order_udf;
 pub(crate) use push::PushLeftFilters;
 use time::Clock;
 pub use time::Tolerance;

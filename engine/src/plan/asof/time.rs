@@ -82,7 +82,7 @@ fn nanos(unit: TimeUnit) -> i128 {
 }
 
 /// A number's place in the order of floating point numbers; `-0.0` stands where `0.0` does.
-fn place(v: f64) -> i128 {
+pub(super) fn place(v: f64) -> i128 {
     i128::from(flip((v + 0.0).to_bits().cast_signed()))
 }
 
