@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
@@ -83,7 +84,7 @@ fn sliced(scan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
 
 /// The same part of a file by rows; none where it is not known how many the file has.
 fn slice_of(file: &PartitionedFile) -> Option<PartitionedFile> {
-    let n_rows = *file.statistics.as_ref()?.num_rows.get_value()?;
+    let Precision::Exact(n_rows) = file.statistics.as_ref()?.num_rows else { return None };
     let (start, end) = file.range();
     let row_at = |byte: u64| (n_rows as u128 * u128::from(byte) / u128::from(file.object_meta.size)) as usize;
     let (first, next) = (row_at(start), row_at(end));
