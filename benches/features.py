@@ -39,6 +39,13 @@ TOLERANCE = 1e-9
 # One row in so many of the flights is compared.
 SAMPLED = 1024
 
+# The example's views: keys, when a row is known, and how old it may be.
+VIEWS = {
+    "weather": (["origin"], "cast(weather.observed_at as timestamp) + interval '1 hour'", "71 hours"),
+    "carrier_delays": (["carrier"], "carrier_delays.first_cutoff", "1 day"),
+    "route_delays": (["origin", "dest"], "route_delays.first_cutoff", "1 day"),
+    "origin_delays": (["origin"], "origin_delays.first_cutoff", "1 day"),
+}
 CATEGORIES = ["carrier", "origin", "dest", "engine", "manufacturer"]
 # Those of examples/flights/train.yaml that its imputer fills, and those that it only scales.
 IMPUTED = [
@@ -117,7 +124,7 @@ def flights_features(programs):
     with tempfile.TemporaryDirectory() as scratch:
         queries = Path(scratch) / "queries"
         queries.mkdir()
-        (queries / "features.sql").write_text((harness.FLIGHTS / "features.sql").read_text())
+        (queries / "features.sql").write_text(flights_query())
         folders = {"tables": harness.FLIGHTS / "data", "queries": queries}
         lines = harness.time_queries([programs / "time_queries"], folders, scratch, 0, 1)
         if "error" in lines["features"]:
@@ -126,6 +133,19 @@ def flights_features(programs):
             table = pa.ipc.open_file(source).read_all().select([*NUMBERS, *CATEGORIES])
     types = [pa.float64()] * len(NUMBERS) + [pa.string()] * len(CATEGORIES)
     return table.cast(pa.schema(list(zip(table.column_names, types))))
+
+
+def flights_query():
+    """The example's feature query with its views joined as of each flight's cut-off."""
+    sql = {name: (harness.FLIGHTS / "views" / f"{name}.sql").read_text() for name in VIEWS}
+    joins = [
+        f"asof join ({sql[name]}) as {name} match_condition (f.cutoff >= {known}) "
+        f"on {' and '.join(f'f.{key} = {name}.{key}' for key in keys)} tolerance interval '{age}'"
+        for name, (keys, known, age) in VIEWS.items()
+    ]
+    columns = [f"f.{name}" if name not in IMPUTED[2:] else name for name in [*NUMBERS, *CATEGORIES]]
+    features = (harness.FLIGHTS / "features.sql").read_text()
+    return f"select {', '.join(columns)} from ({features}) as f {' '.join(joins)}"
 
 
 def indexer_rows(args):
