@@ -11,6 +11,7 @@ mod slices;
 pub(crate) mod stats;
 mod table;
 mod text;
+mod text_views;
 mod version;
 mod wire;
 
@@ -19,4 +20,5 @@ pub use partition::PartitionValues;
 pub use slices::{RowSlicesExec, SliceScans};
 pub use table::{FileTable, PinnedFile, TableFormat};
 pub use text::{TextFormat, open_text};
+pub use text_views::TextViews;
 pub use version::InputVersion;

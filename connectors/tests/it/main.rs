@@ -8,3 +8,4 @@ mod s3;
 mod s3_server;
 mod sink;
 mod support;
+mod text_views;

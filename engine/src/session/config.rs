@@ -13,7 +13,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::Deserialize;
-use tidemill_connectors::files::SliceScans;
+use tidemill_connectors::files::{SliceScans, TextViews};
 use tidemill_connectors::stores::{Location, StoreOptions, runtime_env, runtime_env_builder};
 use tidemill_ml::estimator::{self, EstimatorRegistry};
 use tidemill_ml::registry::Registry;
@@ -127,6 +127,7 @@ pub(super) fn session_state(
         .with_query_planner(Arc::new(TidemillQueryPlanner))
         .with_relation_planners(vec![Arc::new(PlanAsofJoin)])
         .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rule(Arc::new(TextViews::new(functions::takes_views)))
         .with_physical_optimizer_rule(Arc::new(SliceScans))
         .build();
     let ctx = SessionContext::new_with_state(state);

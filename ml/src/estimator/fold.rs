@@ -33,12 +33,14 @@ pub fn fold_hash(key: FoldKey<'_>, seed: u64) -> u64 {
     match key {
         FoldKey::Number(value) => mix(mix(seed) ^ value as u64),
         FoldKey::Text(text) => {
-            let chunks = text.as_bytes().chunks(8);
-            let chained = chunks.fold(mix(seed), |h, chunk| {
-                let mut bytes = [0; 8];
-                bytes[..chunk.len()].copy_from_slice(chunk);
-                mix(h ^ u64::from_le_bytes(bytes))
-            });
+            let (chunks, rest) = text.as_bytes().as_chunks();
+            let chain = |h, chunk: &[u8; 8]| mix(h ^ u64::from_le_bytes(*chunk));
+            let mut chained = chunks.iter().fold(mix(seed), chain);
+            if !rest.is_empty() {
+                let mut last = [0; 8];
+                last[..rest.len()].copy_from_slice(rest);
+                chained = chain(chained, &last);
+            }
             mix(chained ^ text.len() as u64)
         }
         FoldKey::Null => mix(mix(!seed)),
@@ -125,7 +127,8 @@ impl ScalarUDFImpl for FoldHash {
 fn hashed_type(value: &DataType) -> Option<DataType> {
     match value {
         DataType::Date64 => Some(DataType::Date32),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8),
+        DataType::Utf8View => Some(DataType::Utf8View),
+        DataType::Utf8 | DataType::LargeUtf8 => Some(DataType::Utf8),
         DataType::Dictionary(_, of) if of.is_string() => Some(DataType::Utf8),
         DataType::Null => Some(DataType::Int64),
         DataType::Date32 | DataType::UInt64 => Some(value.clone()),
@@ -138,6 +141,7 @@ fn hash_array(values: &ArrayRef, seed: u64) -> DfResult<UInt64Array> {
     let hash = |key: Option<FoldKey<'_>>| fold_hash(key.unwrap_or(FoldKey::Null), seed);
     Ok(match values.data_type() {
         DataType::Utf8 => values.as_string::<i32>().iter().map(|v| hash(v.map(FoldKey::Text))).collect(),
+        DataType::Utf8View => values.as_string_view().iter().map(|v| hash(v.map(FoldKey::Text))).collect(),
         DataType::Date32 => {
             let days = values.as_primitive::<Date32Type>().iter();
             days.map(|v| hash(v.map(|v| FoldKey::Number(i64::from(v))))).collect()
@@ -193,11 +197,13 @@ mod tests {
         ])
         .unwrap();
         ctx.register_batch("t", batch).unwrap();
-        let sql = "select fold_hash(day, 42), fold_hash(name, 42), fold_hash(7, 42) from t";
+        let sql = "select fold_hash(day, 42), fold_hash(name, 42), fold_hash(7, 42), \
+                   fold_hash(arrow_cast(name, 'Utf8View'), 42) from t";
         let out = ctx.sql(sql).await.unwrap().collect().await.unwrap();
         let column = |i: usize| out[0].column(i).as_primitive::<UInt64Type>().values().to_vec();
         assert_eq!(column(0), [fold_hash(FoldKey::Number(15_706), 42), fold_hash(FoldKey::Null, 42)]);
         assert_eq!(column(1), [fold_hash(FoldKey::Text("a longer name"), 42), fold_hash(FoldKey::Text(""), 42)]);
+        assert_eq!(column(1), column(3));
         assert_eq!(column(2)[0], fold_hash(FoldKey::Number(7), 42));
         let error = ctx.sql("select fold_hash(1.5, 42)").await.unwrap_err().to_string();
         assert!(error.contains("a whole number, a date or text"), "{error}");

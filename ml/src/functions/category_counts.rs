@@ -18,7 +18,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr};
 use super::aggregate::{self, Aggregate};
 use super::exact::take;
 use super::support;
-use super::text_map::TextMap;
+use super::text_map::{TextKey, TextMap, Texts};
 
 /// Distinct values that are counted: what an encoder's labels may grow to and still travel inside a plan.
 pub const MAX_CATEGORIES: usize = 50_000;
@@ -65,9 +65,10 @@ fn list_field() -> FieldRef {
     Arc::new(Field::new("item", DataType::Struct(entry_fields()), true))
 }
 
-/// The type that values are counted in: text, or a dictionary of text.
+/// The type that values are counted in: text, views of text, or a dictionary of text.
 fn counted_type(x: &DataType) -> DataType {
     match x {
+        DataType::Utf8View => DataType::Utf8View,
         DataType::Dictionary(_, values) if **values == DataType::Utf8 => x.clone(),
         _ => DataType::Utf8,
     }
@@ -78,7 +79,7 @@ fn counted_type(x: &DataType) -> DataType {
 struct CategoryCounts(Option<TextMap<u64>>);
 
 impl CategoryCounts {
-    fn add(&mut self, value: &str, count: u64) {
+    fn add<'a>(&mut self, value: impl Into<TextKey<'a>>, count: u64) {
         let Some(counts) = &mut self.0 else { return };
         *counts.get_or_default(value) += count;
         if counts.len() > MAX_CATEGORIES {
@@ -136,14 +137,13 @@ impl Aggregate for CategoryCounts {
         if let Some(dictionary) = column.as_any_dictionary_opt() {
             return self.add_dictionary(dictionary, include);
         }
-        let Some(strings) = column.as_string_opt::<i32>() else {
-            return exec_err!("{NAME}: expected a Utf8 column, got {}", column.data_type());
-        };
-        for (row, value) in strings.iter().enumerate() {
-            if let Some(value) = value.filter(|_| support::is_included(include, row)) {
+        let mut rows = 0..column.len();
+        Texts::of(column)?.map::<(), ()>(|value| {
+            let is_included = rows.next().is_some_and(|row| support::is_included(include, row));
+            if let Some(value) = value.filter(|_| is_included) {
                 self.add(value, 1);
             }
-        }
+        });
         Ok(())
     }
 

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array, StringArray};
-use arrow::compute::cast;
+use arrow::array::Float64Array;
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
@@ -15,6 +14,7 @@ use datafusion::logical_expr::{
 
 use super::label_table::LabelTable;
 use super::support;
+use super::text_map::{TextKey, Texts};
 
 const NAME: &str = "tidemill_category_index";
 /// The stage that it belongs to, for messages.
@@ -94,8 +94,8 @@ impl ScalarUDFImpl for CategoryIndex {
             ColumnarValue::Scalar(column) => column.to_string(),
             ColumnarValue::Array(_) => String::new(),
         };
-        let values = cast(&value.to_array(1)?, &DataType::Utf8)?;
-        let indices = indices(values.as_string(), &table, invalid, &column)?;
+        let values = support::as_text(&value.to_array(1)?)?;
+        let indices = indices(Texts::of(&values)?, &table, invalid, &column)?;
         match value {
             ColumnarValue::Scalar(_) => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&indices, 0)?)),
             ColumnarValue::Array(_) => Ok(ColumnarValue::Array(Arc::new(indices))),
@@ -104,29 +104,27 @@ impl ScalarUDFImpl for CategoryIndex {
 }
 
 /// The index of each text among the labels; `column` is for messages.
-fn indices(values: &StringArray, table: &LabelTable, invalid: Invalid, column: &str) -> Result<Float64Array> {
-    let index = |value: Option<&str>| match (value.and_then(|value| table.find(value)), invalid) {
+fn indices(values: Texts<'_>, table: &LabelTable, invalid: Invalid, column: &str) -> Result<Float64Array> {
+    values.map(|value| match (value.and_then(|value| table.find(value)), invalid) {
         (Some(index), _) => Ok(Some(index as f64)),
         (None, Invalid::Keep) => Ok(Some(table.len() as f64)),
         (None, Invalid::Skip) => Ok(None),
         (None, Invalid::Error) => unseen(value, values, STAGE, column),
-    };
-    values.iter().map(index).collect()
+    })
 }
 
 /// The error of a value that is not among the labels.
-pub(super) fn unseen<T>(value: Option<&str>, values: &StringArray, stage: &str, column: &str) -> Result<T> {
+pub(super) fn unseen<T>(value: Option<TextKey<'_>>, values: Texts<'_>, stage: &str, column: &str) -> Result<T> {
+    let rows: Vec<bool> = values.map(|other| other == value);
+    let (n_rows, n_same) = (rows.len(), rows.into_iter().filter(|is_same| *is_same).count());
     match value {
         Some(value) => exec_err!(
-            "stage {stage}: column {column:?} has the value {value:?} in {} of {} rows, unseen when it was fitted; use \
-             handle_invalid = keep or skip",
-            values.iter().filter(|other| *other == Some(value)).count(),
-            values.len()
+            "stage {stage}: column {column:?} has the value {:?} in {n_same} of {n_rows} rows, unseen when it was fitted; \
+             use handle_invalid = keep or skip",
+            value.text()
         ),
         None => exec_err!(
-            "stage {stage}: column {column:?} has a null in {} of {} rows; use handle_invalid = keep or skip",
-            values.null_count(),
-            values.len()
+            "stage {stage}: column {column:?} has a null in {n_same} of {n_rows} rows; use handle_invalid = keep or skip"
         ),
     }
 }

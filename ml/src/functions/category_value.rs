@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Float64Array, StringArray};
+use arrow::array::{AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 use super::category_index::{Invalid, unseen};
 use super::label_table::LabelTable;
 use super::support;
+use super::text_map::Texts;
 
 const NAME: &str = "tidemill_category_value";
 
@@ -92,16 +93,15 @@ impl ScalarUDFImpl for CategoryValue {
         if numbers.len() < table.len() + usize::from(invalid == Invalid::Keep) {
             return plan_err!("{NAME}: {} numbers are too few for {} labels", numbers.len(), table.len());
         }
-        let values = cast(&value.to_array(args.number_rows)?, &DataType::Utf8)?;
-        let values: &StringArray = values.as_string();
-        let known = |value: Option<&str>| value.map_or(*null, |value| table.find(value).map(|place| numbers[place]));
-        let number = |value: Option<&str>| match (known(value), invalid) {
+        let values = support::as_text(&value.to_array(args.number_rows)?)?;
+        let values = Texts::of(&values)?;
+        let known = |value: Option<_>| value.map_or(*null, |value| table.find(value).map(|place| numbers[place]));
+        let found: Result<Float64Array> = values.map(|value| match (known(value), invalid) {
             (Some(number), _) => Ok(Some(number)),
             (None, Invalid::Keep) => Ok(Some(numbers[table.len()])),
             (None, Invalid::Skip) => Ok(None),
             (None, Invalid::Error) => unseen(value, values, &stage.to_string(), &column.to_string()),
-        };
-        let found: Float64Array = values.iter().map(number).collect::<Result<_>>()?;
-        Ok(ColumnarValue::Array(Arc::new(found)))
+        });
+        Ok(ColumnarValue::Array(Arc::new(found?)))
     }
 }

@@ -7,7 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{HashMap, Result};
 
-use super::text_map::TextMap;
+use super::text_map::{TextKey, TextMap};
 
 /// Lists whose tables are kept: many pipelines of hundreds of columns. One more, and all are built anew.
 const MAX_TABLES: usize = 16_384;
@@ -64,7 +64,7 @@ impl LabelTable {
     }
 
     /// The place of a label.
-    pub(super) fn find(&self, label: &str) -> Option<usize> {
+    pub(super) fn find<'a>(&self, label: impl Into<TextKey<'a>>) -> Option<usize> {
         self.places.get(label).copied()
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     fn lists_that_come_and_go_are_told_apart() {
         for number in 0..1000 {
             let label = number.to_string();
-            assert_eq!(LabelTable::of(&list(&[&label])).unwrap().find(&label), Some(0));
+            assert_eq!(LabelTable::of(&list(&[&label])).unwrap().find(label.as_str()), Some(0));
         }
         // One entry at most is left of lists that are gone.
         let gone = |entry: &&Entry| entry.list.strong_count() == 0;

@@ -106,6 +106,14 @@ pub(super) fn damaged<T>(function: &str) -> Result<T> {
     exec_err!("{function}: a partial state is damaged or was written by another version")
 }
 
+/// Values as text: views as they are, all others as `Utf8`.
+pub(super) fn as_text(values: &ArrayRef) -> Result<ArrayRef> {
+    match values.data_type() {
+        DataType::Utf8 | DataType::Utf8View => Ok(Arc::clone(values)),
+        _ => Ok(cast(values, &DataType::Utf8)?),
+    }
+}
+
 /// The field of the tokens in a list.
 pub(super) fn token_field() -> FieldRef {
     Arc::new(Field::new_list_field(DataType::Utf8, true))

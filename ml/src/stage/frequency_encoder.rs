@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Expr;
-use datafusion::prelude::{cast, ident};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Expr, lit};
+use datafusion::prelude::ident;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::target_encoder::Encoding;
 use super::{FittedOutput, FittedStage, Invalid, Scope, Stage, StageColumn, StageParams};
 use crate::functions::category_counts::{self, MAX_CATEGORIES};
-use crate::functions::exact_moments;
 use crate::matrix::FeatureKind;
 use crate::{MlError, Result};
 
@@ -72,25 +71,25 @@ impl FrequencyEncoder {
         Ok(Arc::new(Self { outputs: params.outputs(&inputs)?, inputs, measure, invalid }))
     }
 
-    /// What was found for one column: its values' counts, and how many rows there are and are null.
-    fn encoding(&self, column: &str, counts: &ScalarValue, nulls: &ScalarValue) -> Result<Encoding> {
+    /// What was found for one column: its values' counts, and how many rows there are.
+    fn encoding(&self, column: &str, counts: &ScalarValue, n_rows: u64) -> Result<Encoding> {
         let Some(counts) = category_counts::from_scalar(counts)? else {
             return Err(MlError::Invalid(format!(
                 "column {column:?} has more than {MAX_CATEGORIES} distinct values; group the rare ones in SQL, or \
                  leave it out"
             )));
         };
-        let nulls = exact_moments::from_scalar(nulls)?;
-        let number = |count: f64| match self.measure {
-            Measure::Share => count / nulls.count as f64,
-            Measure::Count => count,
+        let n_nulls = n_rows - counts.iter().map(|(_, count)| count).sum::<u64>();
+        let number = |count: u64| match self.measure {
+            Measure::Share => count as f64 / n_rows as f64,
+            Measure::Count => count as f64,
         };
         let (labels, mut numbers): (Vec<String>, Vec<f64>) =
-            counts.into_iter().map(|(label, count)| (label, number(count as f64))).unzip();
+            counts.into_iter().map(|(label, count)| (label, number(count))).unzip();
         if self.invalid == Invalid::Keep {
             numbers.push(0.0);
         }
-        let null = (nulls.sum > 0.0).then(|| number(nulls.sum));
+        let null = (n_nulls > 0).then(|| number(n_nulls));
         Ok(Encoding { labels, numbers, null: null.into_iter().collect() })
     }
 }
@@ -115,22 +114,21 @@ impl Stage for FrequencyEncoder {
         Ok(self.outputs.iter().map(|name| StageColumn::number(name)).collect())
     }
 
-    /// Each column's counts, and the moments of whether it is null.
+    /// Each column's counts, and the number of rows.
     fn aggregates(&self, _scope: &Scope) -> Result<Vec<Expr>> {
-        let is_null = |column: &String| cast(ident(column).is_null(), DataType::Float64);
-        let of_column = |column: &String| {
-            [category_counts::category_counts(ident(column)), exact_moments::exact_moments(is_null(column))]
-        };
-        Ok(self.inputs.iter().flat_map(of_column).collect())
+        let counts = self.inputs.iter().map(|column| category_counts::category_counts(ident(column)));
+        Ok(counts.chain([count(lit(1))]).collect())
     }
 
     fn fit(&self, _scope: &Scope, values: &[ScalarValue]) -> Result<Arc<dyn FittedStage>> {
-        let (pairs, _) = values.as_chunks::<2>();
-        let encoding = |(column, [counts, nulls]): (&String, &[ScalarValue; 2])| self.encoding(column, counts, nulls);
+        let Some((ScalarValue::Int64(Some(n_rows)), counts)) = values.split_last() else {
+            return Err(MlError::Internal(format!("{NAME}: the number of rows is missing")));
+        };
+        let encoding = |(column, counts): (&String, &ScalarValue)| self.encoding(column, counts, *n_rows as u64);
         Ok(Arc::new(FittedFrequencyEncoder {
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
-            encodings: self.inputs.iter().zip(pairs).map(encoding).collect::<Result<_>>()?,
+            encodings: self.inputs.iter().zip(counts).map(encoding).collect::<Result<_>>()?,
             handle_invalid: self.invalid.as_str().to_owned(),
         }))
     }
