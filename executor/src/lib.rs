@@ -12,9 +12,9 @@ mod process;
 mod link;
 mod report;
 mod service;
+mod task_input;
 mod tasks;
 
-mod cancel;
 mod memory;
 mod work_dir;
 

@@ -31,7 +31,8 @@ pub struct ExecutorOptions {
     /// control group has. Several executors on one machine must share it by this option.
     pub memory_bytes: Option<u64>,
     /// Where shuffle data, results and spilled data lie, in a folder of this executor's own that is removed at its
-    /// end; the system's temporary folder by default.
+    /// end; the system's temporary folder by default. Small outputs are kept in memory where the machine has `/dev/shm`,
+    /// up to 32 MiB.
     pub work_dir: Option<PathBuf>,
     /// The cluster's token; required beyond loopback.
     pub token: Option<Token>,

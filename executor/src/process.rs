@@ -11,7 +11,6 @@ use ballista_core::ConfigProducer;
 use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::protobuf::TaskStatus;
 use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpcServer;
-use ballista_executor::execution_engine::DefaultExecutionEngine;
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::runtime_cache::DefaultSessionRuntimeCache;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -59,7 +58,6 @@ pub struct ExecutorHandle {
     chores: JoinSet<Result<()>>,
     /// The threads that tasks run on.
     threads: Option<Runtime>,
-    work_dir: Arc<WorkDir>,
 }
 
 /// Starts an executor and returns once the scheduler has registered it.
@@ -86,8 +84,8 @@ pub async fn start(options: ExecutorOptions, hooks: RuntimeHooks) -> Result<Exec
         config: config(&options, &hooks),
         codec: BallistaCodec::new(Arc::clone(&hooks.logical_codec), Arc::clone(&hooks.physical_codec)),
         runtimes: Arc::new(runtimes(&options, &hooks, &work_dir)?),
-        engine: DefaultExecutionEngine::with_client_pool(Arc::new(FetchPool::default())),
-        work_dir: work_dir.path().display().to_string(),
+        fetches: Arc::new(FetchPool::default()),
+        work_dir: Arc::clone(&work_dir),
         threads: threads.handle().clone(),
         statuses,
         running: Running::default(),
@@ -104,7 +102,6 @@ pub async fn start(options: ExecutorOptions, hooks: RuntimeHooks) -> Result<Exec
         servers: JoinSet::new(),
         chores: JoinSet::new(),
         threads: Some(threads),
-        work_dir,
     };
     // The scheduler connects back before it registers: the servers come first.
     handle.serve(&options, flight, grpc)?;
@@ -158,12 +155,12 @@ impl ExecutorHandle {
 
     fn serve(&mut self, options: &ExecutorOptions, flight: TcpListener, grpc: TcpListener) -> Result<()> {
         let guard = TokenGuard::new(options.token.clone());
-        let files = BallistaFlightService::new(self.runner.work_dir.clone());
+        let files = BallistaFlightService::new(self.runner.work_dir.path().display().to_string());
         let files = FlightServiceServer::new(files)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let files = InterceptedService::new(files, guard.clone());
-        let service = Service { runner: Arc::clone(&self.runner), work_dir: Arc::clone(&self.work_dir) };
+        let service = Service { runner: Arc::clone(&self.runner) };
         let tasks = ExecutorGrpcServer::new(service)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -182,9 +179,9 @@ impl ExecutorHandle {
             report::report(link, reports).await;
             Ok(())
         });
-        let path = self.work_dir.path().to_owned();
+        let work_dir = Arc::clone(&self.runner.work_dir);
         self.chores.spawn(async move {
-            work_dir::sweep_forever(path).await;
+            work_dir::sweep_forever(work_dir).await;
             Ok(())
         });
     }
@@ -205,6 +202,7 @@ impl Drop for ExecutorHandle {
         if let Some(threads) = self.threads.take() {
             threads.shutdown_background();
         }
+        self.runner.work_dir.remove();
     }
 }
 

@@ -11,12 +11,10 @@ use ballista_core::serde::scheduler::TaskKey;
 use tonic::{Request, Response, Status};
 
 use crate::tasks::TaskRunner;
-use crate::work_dir::WorkDir;
 
 /// Ballista's executor service over our task runner.
 pub(crate) struct Service {
     pub(crate) runner: Arc<TaskRunner>,
-    pub(crate) work_dir: Arc<WorkDir>,
 }
 
 #[tonic::async_trait]
@@ -31,9 +29,7 @@ impl ExecutorGrpc for Service {
     ) -> Result<Response<LaunchMultiTaskResult>, Status> {
         // The callback address in the request is not used: statuses go to the scheduler that this executor was told
         // to serve, by the route that is known to work.
-        for tasks in request.into_inner().multi_tasks {
-            self.runner.launch(tasks).await;
-        }
+        request.into_inner().multi_tasks.into_iter().for_each(|tasks| self.runner.launch(tasks));
         Ok(Response::new(LaunchMultiTaskResult { failed_jobs: vec![] }))
     }
 
@@ -64,7 +60,7 @@ impl ExecutorGrpc for Service {
         request: Request<RemoveJobDataParams>,
     ) -> Result<Response<RemoveJobDataResult>, Status> {
         let RemoveJobDataParams { job_id, remove_stage_ids } = request.into_inner();
-        let removed = self.work_dir.remove_job(&job_id, &remove_stage_ids).await;
+        let removed = self.runner.work_dir.remove_job(&job_id, &remove_stage_ids).await;
         removed.map_err(|error| Status::invalid_argument(format!("cannot remove data: {error}")))?;
         Ok(Response::new(RemoveJobDataResult {}))
     }

@@ -1,11 +1,18 @@
 //! Decodes tasks, runs them on threads of their own, and cancels them.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
+use std::io::ErrorKind;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ballista_core::client_pool::BallistaClientPool;
 use ballista_core::error::BallistaError;
+use ballista_core::execution_plans::{
+    RangeShuffleReaderExec, RangeShuffleWriterExec, ShuffleReaderExec, ShuffleWriterExec, SortShuffleWriterExec,
+    create_shuffle_path,
+};
 use ballista_core::extension::SessionConfigHelperExt;
 use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_core::serde::BallistaCodec;
@@ -14,7 +21,7 @@ use ballista_core::serde::protobuf::{
 };
 use ballista_core::serde::scheduler::{TaskDefinition, TaskKey};
 use ballista_core::{ConfigProducer, JobId};
-use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
+use ballista_executor::execution_engine::{DefaultQueryStageExec, QueryStageExecutor, ShuffleWriterVariant};
 use ballista_executor::runtime_cache::SessionRuntimeCache;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::TaskContext;
@@ -24,13 +31,14 @@ use datafusion::prelude::SessionConfig;
 use datafusion_proto::physical_plan::AsExecutionPlan;
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::FutureExt;
-use tidemill_engine::cluster::RuntimeHooks;
+use tidemill_engine::cluster::{FetchPool, RuntimeHooks};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::cancel::CancelExec;
 use crate::report::{TaskRef, now_ms};
+use crate::task_input::TaskInput;
+use crate::work_dir::{Output, WorkDir};
 
 /// What tasks of one executor have in common.
 pub(crate) struct TaskRunner {
@@ -40,8 +48,9 @@ pub(crate) struct TaskRunner {
     pub(crate) config: ConfigProducer,
     pub(crate) codec: BallistaCodec,
     pub(crate) runtimes: Arc<dyn SessionRuntimeCache>,
-    pub(crate) engine: DefaultExecutionEngine,
-    pub(crate) work_dir: String,
+    /// Connections to other executors.
+    pub(crate) fetches: Arc<FetchPool>,
+    pub(crate) work_dir: Arc<WorkDir>,
     /// The threads that tasks run on, apart from those that answer the network.
     pub(crate) threads: Handle,
     pub(crate) statuses: mpsc::Sender<TaskStatus>,
@@ -49,6 +58,16 @@ pub(crate) struct TaskRunner {
     /// The latest first.
     pub(crate) prepared: Mutex<VecDeque<Arc<Prepared>>>,
 }
+
+/// The most bytes of rows that a task's outputs are kept in memory for.
+const SMALL_OUTPUT_BYTES: usize = 64 << 10;
+/// The most bytes beside the rows.
+const MAX_OVERHEAD_BYTES: usize = 192 << 10;
+/// What each stream of batches takes beside its rows, and what it takes for each column.
+const STREAM_BYTES: usize = 1 << 10;
+const COLUMN_BYTES: usize = 512;
+/// What each file takes more than its bytes: file systems in memory give out whole pages.
+const FILE_BYTES: usize = 8 << 10;
 
 /// How many sets of options an executor keeps contexts for: few clusters' sessions have more at a time.
 const MAX_PREPARED: usize = 16;
@@ -138,19 +157,23 @@ impl Running {
 }
 
 impl TaskRunner {
-    /// Starts the tasks of one stage that the scheduler sent. What cannot be decoded is reported as failed, with the
-    /// reason, rather than refused: a refusal would reach the user without one.
-    pub(crate) async fn launch(self: &Arc<Self>, tasks: MultiTaskDefinition) {
-        let refs = refs_of(&tasks);
-        match self.decode(tasks) {
-            Ok(tasks) => {
-                for (task, task_ref) in tasks.into_iter().zip(refs) {
-                    let token = self.running.add(&task_ref);
-                    self.threads.spawn(Arc::clone(self).run(task, task_ref, token));
+    /// Starts the tasks of one stage that the scheduler sent, without waiting for it: the scheduler gives out tasks while
+    /// others are decoded. What cannot be decoded is reported as failed, with the reason, rather than refused: a refusal
+    /// would reach the user without one.
+    pub(crate) fn launch(self: &Arc<Self>, tasks: MultiTaskDefinition) {
+        let refs: Vec<_> = refs_of(&tasks).into_iter().map(|task| (self.running.add(&task), task)).collect();
+        let runner = Arc::clone(self);
+        tokio::spawn(async move {
+            let decoded = panic::catch_unwind(AssertUnwindSafe(|| runner.decode(tasks)));
+            match decoded.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
+                Ok(tasks) => {
+                    for (task, (token, task_ref)) in tasks.into_iter().zip(refs) {
+                        runner.threads.spawn(Arc::clone(&runner).run(task, task_ref, token));
+                    }
                 }
+                Err(error) => runner.refuse(refs.into_iter().map(|(_, task)| task).collect(), &error).await,
             }
-            Err(error) => self.refuse(refs, &error).await,
-        }
+        });
     }
 
     fn decode(&self, tasks: MultiTaskDefinition) -> Result<Vec<TaskDefinition>, BallistaError> {
@@ -194,6 +217,7 @@ impl TaskRunner {
 
     async fn refuse(&self, refs: Vec<TaskRef>, error: &BallistaError) {
         for task_ref in refs {
+            self.running.remove(&task_ref);
             let error = BallistaError::General(format!("the task's plan cannot be decoded: {error}"));
             self.send(task_ref.failed(&self.executor_id, error)).await;
         }
@@ -221,18 +245,26 @@ impl TaskRunner {
         task_ref: &TaskRef,
         token: &CancellationToken,
     ) -> Result<(Vec<OperatorMetricsSet>, SuccessfulTask), BallistaError> {
-        let plan = CancelExec::below(Arc::clone(&task.plan), token.clone())?;
-        let stage = self.engine.create_query_stage_exec(
-            task.job_id.clone(),
-            task.stage_id,
-            task.task_id,
-            task.global_output_partition_ids.clone(),
-            plan,
-            &self.work_dir,
-            &task.session_config,
-        )?;
+        let input = Arc::new(TaskInput::new(self.input(&task)?, token.clone()));
+        let writer = self.writer(&task, Arc::clone(&input))?;
+        let outputs = outputs_of(&task, &writer)?;
+        let overhead = overhead(&writer, outputs.len());
         let context = self.context(task, task_ref.name())?;
-        let partitions = stage.execute_query_stage(task_ref.key.task_id, context).await?;
+        let mut is_in_memory = false;
+        if self.work_dir.has_memory() && overhead <= MAX_OVERHEAD_BYTES {
+            let bytes = input.begin(&context, SMALL_OUTPUT_BYTES).await?;
+            is_in_memory = bytes.is_some_and(|bytes| self.work_dir.hold(&task_ref.key, (bytes + overhead) as u64));
+        }
+        if !is_in_memory {
+            outputs.iter().try_for_each(|(place, kind)| self.work_dir.put_on_disk(place, *kind))?;
+        }
+        let stage = DefaultQueryStageExec::new(writer);
+        let written = stage.execute_query_stage(task_ref.key.task_id, context).await;
+        if written.is_err() && is_in_memory && self.work_dir.was_full() {
+            // The scheduler tries a task again whose input or output failed: on disk this time.
+            return Err(BallistaError::IoError(ErrorKind::StorageFull.into()));
+        }
+        let partitions = written?;
         let done = SuccessfulTask {
             executor_id: self.executor_id.clone(),
             partitions,
@@ -240,7 +272,52 @@ impl TaskRunner {
             task_column_stats: stage.collect_column_stats(),
             window_state: stage.collect_window_state_reports()?,
         };
-        Ok((metrics_of(stage.as_ref())?, done))
+        Ok((metrics_of(&stage)?, done))
+    }
+
+    /// What a task's shuffle writer reads, with readers of other stages that know this executor.
+    fn input(&self, task: &TaskDefinition) -> Result<Arc<dyn ExecutionPlan>, BallistaError> {
+        let [input] = task.plan.children()[..] else {
+            return Err(BallistaError::Internal(format!("{} is not a shuffle writer", task.plan.name())));
+        };
+        let known = |node: Arc<dyn ExecutionPlan>| {
+            let fetches: Arc<dyn BallistaClientPool> = Arc::<FetchPool>::clone(&self.fetches);
+            let known: Arc<dyn ExecutionPlan> = if let Some(reader) = node.downcast_ref::<ShuffleReaderExec>() {
+                Arc::new(reader.with_work_dir(self.work_path()).with_client_pool(fetches))
+            } else if let Some(reader) = node.downcast_ref::<RangeShuffleReaderExec>() {
+                Arc::new(reader.with_work_dir(self.work_path()).with_client_pool(fetches))
+            } else {
+                return Ok(Transformed::no(node));
+            };
+            Ok(Transformed::yes(known))
+        };
+        Ok(Arc::clone(input).transform_up(known).data()?)
+    }
+
+    /// A task's shuffle writer over its input.
+    fn writer(&self, task: &TaskDefinition, input: Arc<TaskInput>) -> Result<ShuffleWriterVariant, BallistaError> {
+        let (job, stage, id) = (task.job_id.clone(), task.stage_id, task.task_id);
+        let partitions = task.global_output_partition_ids.clone();
+        if let Some(writer) = task.plan.downcast_ref::<SortShuffleWriterExec>() {
+            let (by, config) = (writer.shuffle_output_partitioning().clone(), writer.config().clone());
+            let writer = SortShuffleWriterExec::try_new(job, stage, input, self.work_path(), by, config)?;
+            let writer = writer.with_task_id(id).with_global_output_partition_ids(partitions);
+            return Ok(ShuffleWriterVariant::Sort(writer));
+        }
+        if task.plan.is::<RangeShuffleWriterExec>() {
+            let writer = RangeShuffleWriterExec::try_new(job, stage, input, self.work_path())?;
+            return Ok(ShuffleWriterVariant::Range(writer.with_task_id(id)));
+        }
+        if !task.plan.is::<ShuffleWriterExec>() {
+            return Err(BallistaError::Internal(format!("expected a shuffle writer, got {}", task.plan.name())));
+        }
+        let writer = ShuffleWriterExec::try_new(job, stage, input, self.work_path())?;
+        let writer = writer.with_task_id(id).with_global_output_partition_ids(partitions);
+        Ok(ShuffleWriterVariant::Passthrough(writer))
+    }
+
+    fn work_path(&self) -> String {
+        self.work_dir.path().display().to_string()
     }
 
     fn context(&self, task: TaskDefinition, name: String) -> Result<Arc<TaskContext>, BallistaError> {
@@ -254,6 +331,35 @@ impl TaskRunner {
             tracing::debug!("a task ended after its executor");
         }
     }
+}
+
+/// The places that a task's writer makes its outputs at, below the work directory.
+fn outputs_of(task: &TaskDefinition, writer: &ShuffleWriterVariant) -> Result<Vec<(PathBuf, Output)>, BallistaError> {
+    let is_sorted = matches!(writer, ShuffleWriterVariant::Sort(_));
+    let id = Some(task.task_id as u64);
+    let file = |partition| create_shuffle_path("", &task.job_id, task.stage_id, partition, id, is_sorted);
+    let folder = |file: PathBuf| (file.parent().map(Path::to_owned).unwrap_or_default(), Output::Folder);
+    let partitions = task.global_output_partition_ids.iter();
+    match writer {
+        ShuffleWriterVariant::Sort(_) => Ok(vec![folder(file(0)?)]),
+        ShuffleWriterVariant::Range(_) => partitions.map(|partition| Ok(folder(file(*partition)?))).collect(),
+        ShuffleWriterVariant::Passthrough(_) => {
+            partitions.map(|partition| Ok((file(*partition)?, Output::File))).collect()
+        }
+    }
+}
+
+/// The most bytes that a writer's outputs take beside their rows. Those of range shuffles always lie on disk.
+fn overhead(writer: &ShuffleWriterVariant, n_outputs: usize) -> usize {
+    let (n_streams, n_files, schema) = match writer {
+        ShuffleWriterVariant::Sort(writer) => {
+            let partitions = writer.shuffle_output_partitioning().partition_count();
+            (1 + writer.input_partition_count() * partitions, 2, writer.schema())
+        }
+        ShuffleWriterVariant::Passthrough(writer) => (n_outputs, n_outputs, writer.schema()),
+        ShuffleWriterVariant::Range(_) => return usize::MAX,
+    };
+    n_streams * (STREAM_BYTES + COLUMN_BYTES * schema.fields().len()) + n_files * FILE_BYTES
 }
 
 /// The tasks that a message describes.

@@ -80,7 +80,7 @@ fn keep_once(locations: &mut Vec<PartitionLocation>, valid: &HashSet<Output>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ballista_core::serde::protobuf::{FailedTask, ShuffleWritePartition, SuccessfulTask};
     use ballista_core::serde::scheduler::{
         ExecutorMetadata, ExecutorOperatingSystemSpecification, ExecutorSpecification, PartitionId, PartitionStats,
@@ -102,7 +102,7 @@ mod tests {
         })
     }
 
-    fn location(task: usize, executor: &str, partition_id: usize) -> PartitionLocation {
+    pub(crate) fn location(task: usize, executor: &str, partition_id: usize) -> PartitionLocation {
         PartitionLocation {
             map_partition_id: task,
             partition_id: PartitionId { job_id: "j".to_owned().into(), stage_id: 1, partition_id },

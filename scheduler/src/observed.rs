@@ -54,12 +54,15 @@ impl Observed {
                 }
             }
         }
-        // Also with nothing to pass: Ballista then gives the freed vcores to others.
-        let heard = self.tell(executor_id, pass).await?;
+        let heard = Ok(Response::new(UpdateTaskStatusResult { success: true }));
+        // Also with nothing to pass: Ballista then gives the freed vcores to others. It does so for whole stages too.
+        if !pass.is_empty() || ready.iter().all(Vec::is_empty) {
+            self.tell(executor_id, pass).await?;
+        }
         for reports in ready {
             self.finish(reports).await?;
         }
-        Ok(heard)
+        heard
     }
 
     async fn final_stage(&self, status: &TaskStatus) -> Option<(FinalStage, Outstanding)> {

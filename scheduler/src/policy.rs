@@ -16,11 +16,21 @@ use ballista_scheduler::state::execution_graph::{ExecutionGraphBox, TaskDescript
 use ballista_scheduler::state::execution_stage::{RunningStage, TaskInfo};
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use tidemill_engine::cluster::{GPU_LABEL, has_label};
 
 use crate::NeedsGpu;
 use crate::lineage::Lineage;
 use crate::placement::{Demand, Free, Slice, order_jobs, place};
+
+/// The most bytes, as the stages before wrote them, that one task reads rather than several: they take it less time than
+/// the scheduler takes to give out a task.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// Sends stages that need a GPU to executors that have one, spreads tasks evenly, and serves the job that holds the
 /// fewest vcores first.
@@ -66,7 +76,7 @@ impl Placement {
         let cap = options.extensions.get::<BallistaConfig>().map(BallistaConfig::max_partitions_per_task);
         Demand {
             pending: stage.pending.remaining(),
-            collapse: collapses(&stage.plan),
+            collapse: collapses(&stage.plan) || is_small(&stage.plan),
             cap: cap.filter(|n| *n > 0).unwrap_or(usize::MAX),
             needs_gpu: (self.needs_gpu)(&stage.plan),
         }
@@ -172,5 +182,69 @@ fn collapses(writer: &Arc<dyn ExecutionPlan>) -> bool {
             [child] => node = child,
             _ => return false,
         }
+    }
+}
+
+/// Whether a stage has so little to do that a second task would cost more than it saves.
+fn is_small(writer: &Arc<dyn ExecutionPlan>) -> bool {
+    let [node] = writer.children()[..] else { return false };
+    bytes_read(node).is_some_and(|bytes| bytes <= SMALL_BYTES)
+}
+
+/// The bytes that a plan reads of other stages; none where they do not tell how long it takes, as they do of operators
+/// that take time in proportion to their rows.
+fn bytes_read(node: &Arc<dyn ExecutionPlan>) -> Option<u64> {
+    if let Some(reader) = node.downcast_ref::<ShuffleReaderExec>() {
+        return reader.partition.iter().flatten().map(|location| location.partition_stats.num_bytes()).sum();
+    }
+    let is_linear = node.is::<AggregateExec>()
+        || node.is::<ProjectionExec>()
+        || node.is::<FilterExec>()
+        || node.is::<SortExec>()
+        || node.is::<LocalLimitExec>()
+        || node.is::<CooperativeExec>();
+    match node.children()[..] {
+        [child] if is_linear => bytes_read(child),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Schema;
+    use ballista_core::serde::scheduler::{PartitionLocation, PartitionStats};
+    use datafusion::physical_plan::Partitioning;
+    use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+    use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+
+    use super::*;
+    use crate::lineage::tests::location;
+
+    fn reader(bytes: &[Option<u64>]) -> Arc<dyn ExecutionPlan> {
+        let location = |(number, bytes): (usize, &Option<u64>)| PartitionLocation {
+            partition_stats: PartitionStats::new(None, None, *bytes),
+            ..location(number, "a", number)
+        };
+        let partitions: Vec<_> = bytes.iter().enumerate().map(|part| vec![location(part)]).collect();
+        let partitioning = Partitioning::UnknownPartitioning(partitions.len());
+        Arc::new(ShuffleReaderExec::try_new(1, partitions, Arc::new(Schema::empty()), partitioning).unwrap())
+    }
+
+    #[test]
+    fn what_a_stage_reads_is_known_of_linear_operators_over_other_stages() {
+        let limited = |input| -> Arc<dyn ExecutionPlan> { Arc::new(LocalLimitExec::new(input, 5)) };
+        assert_eq!(bytes_read(&limited(limited(reader(&[Some(100), Some(20)])))), Some(120));
+        assert_eq!(bytes_read(&limited(reader(&[Some(100), None]))), None);
+        let merged: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(reader(&[Some(1)])));
+        assert_eq!(bytes_read(&limited(merged)), None);
+        let rows: Arc<dyn ExecutionPlan> = Arc::new(PlaceholderRowExec::new(Arc::new(Schema::empty())));
+        assert_eq!(bytes_read(&limited(rows)), None);
+    }
+
+    #[test]
+    fn a_stage_is_small_up_to_a_bound() {
+        let writer = |bytes| -> Arc<dyn ExecutionPlan> { Arc::new(LocalLimitExec::new(reader(&[Some(bytes)]), 5)) };
+        assert!(is_small(&writer(SMALL_BYTES)));
+        assert!(!is_small(&writer(SMALL_BYTES + 1)));
     }
 }

@@ -366,7 +366,7 @@ pub(crate) struct ExecutorArgs {
     /// The host that others are told, when it is not the address.
     #[arg(long, value_name = "HOST")]
     pub(crate) external_host: Option<String>,
-    /// Where shuffle files lie; a temporary folder by default.
+    /// Where shuffle files lie; a temporary folder by default. Small ones lie in memory, in /dev/shm, where there is room.
     #[arg(long, value_name = "DIR")]
     pub(crate) work_dir: Option<PathBuf>,
     /// End when standard input ends: the parent is gone.

@@ -1,8 +1,10 @@
 //! Queries give the rows that plain DataFusion gives, and small ones are quick.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidemill_engine::cluster::Token;
+use tidemill_executor::ExecutorOptions;
 
 use crate::cluster::{Cluster, Setup, expected, query, table, until};
 
@@ -33,6 +35,29 @@ async fn a_guarded_cluster_answers_as_datafusion_does() {
         executor.shutdown().await;
     }
     cluster.scheduler.shutdown().await;
+}
+
+/// Files below a folder.
+fn n_files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| if entry.path().is_dir() { n_files(&entry.path()) } else { 1 }).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_outputs_do_not_touch_the_disk_and_large_ones_do() {
+    let (dir, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    table(dir.path(), 4, 20_000).await;
+    let mut cluster = Cluster::start(Setup::default()).await;
+    for _ in 0..2 {
+        let options = ExecutorOptions { vcores: 2, work_dir: Some(work.path().to_owned()), ..Default::default() };
+        cluster.add_executor(options).await;
+    }
+    let ctx = cluster.client().await;
+    for (sql, is_small) in [(GROUP_BY, true), ("select x, k from t order by x", false)] {
+        assert_eq!(query(&ctx, dir.path(), sql).await.unwrap(), expected(dir.path(), sql).await, "{sql}");
+        let in_memory = is_small && Path::new("/dev/shm").is_dir();
+        assert_eq!(n_files(work.path()) == 0, in_memory, "{sql}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
