@@ -54,15 +54,14 @@ impl Observed {
                 }
             }
         }
-        let heard = Ok(Response::new(UpdateTaskStatusResult { success: true }));
-        // Also with nothing to pass: Ballista then gives the freed vcores to others. It does so for whole stages too.
+        // Each time that Ballista is told something, if only nothing, it gives the freed vcores to others.
         if !pass.is_empty() || ready.iter().all(Vec::is_empty) {
             self.tell(executor_id, pass).await?;
         }
         for reports in ready {
             self.finish(reports).await?;
         }
-        heard
+        Ok(Response::new(UpdateTaskStatusResult { success: true }))
     }
 
     async fn final_stage(&self, status: &TaskStatus) -> Option<(FinalStage, Outstanding)> {

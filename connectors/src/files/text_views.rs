@@ -72,7 +72,7 @@ impl TextViews {
             }
             return Ok(Arc::new(ProjectionExec::try_new(projection.expr().to_vec(), input)?));
         }
-        let passed = passed(plan, wanted);
+        let passed = self.passed(plan, wanted);
         let children = plan.children().into_iter().map(|child| self.rewrite(child, &passed));
         replace_children_if_necessary(Arc::clone(plan), children.collect::<Result<_>>()?)
     }
@@ -97,6 +97,23 @@ impl TextViews {
             || expr.is::<IsNotNullExpr>()
             || expr.downcast_ref::<ScalarFunctionExpr>().is_some_and(|f| (self.takes_views)(f.name()));
         expr.children().into_iter().for_each(|child| self.add(child, takes_views, uses));
+    }
+
+    /// The columns below an operator that are its own columns `wanted`, where it does not look at their texts.
+    fn passed(&self, plan: &Arc<dyn ExecutionPlan>, wanted: &Columns) -> Columns {
+        if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+            let below = |place: &usize| filter.projection().as_ref().map_or(Some(*place), |p| p.get(*place).copied());
+            return self.untested(&wanted.iter().filter_map(below).collect(), filter.predicate());
+        }
+        let is_dealt = matches!(plan.output_partitioning(), Partitioning::RoundRobinBatch(_));
+        if plan.is::<RepartitionExec>() && is_dealt { wanted.clone() } else { Columns::new() }
+    }
+
+    /// Those of the columns whose texts a predicate does not look at.
+    fn untested(&self, columns: &Columns, predicate: &Arc<dyn PhysicalExpr>) -> Columns {
+        let mut uses = Uses::default();
+        self.add(predicate, false, &mut uses);
+        columns - &uses.as_text
     }
 
     fn aggregate(&self, plan: &Arc<dyn ExecutionPlan>, aggregate: &AggregateExec) -> Result<Arc<dyn ExecutionPlan>> {
@@ -142,25 +159,22 @@ impl TextViews {
         let exprs: Vec<ProjectionExpr> = projection.iter().cloned().collect();
         let mut views = self.below(&exprs, wanted);
         if let Some(predicate) = source.filter() {
-            let mut uses = Uses::default();
-            self.add(&predicate, false, &mut uses);
-            views = &views - &uses.as_text;
+            views = self.untested(&views, &predicate);
         }
         let Some(schema) = with_views(table.file_schema(), &views) else { return Ok(None) };
         let partitions = table.table_partition_cols().clone();
         let table = TableSchema::builder(Arc::new(schema)).with_table_partition_cols(partitions).build();
-        let mut with_views =
-            ParquetSource::new(table).with_table_parquet_options(source.table_parquet_options().clone());
+        let mut reader = ParquetSource::new(table).with_table_parquet_options(source.table_parquet_options().clone());
         if let Some(bytes) = source.table_parquet_options().global.metadata_size_hint {
-            with_views = with_views.with_metadata_size_hint(bytes);
+            reader = reader.with_metadata_size_hint(bytes);
         }
         if let Some(factory) = source.parquet_file_reader_factory() {
-            with_views = with_views.with_parquet_file_reader_factory(Arc::clone(factory));
+            reader = reader.with_parquet_file_reader_factory(Arc::clone(factory));
         }
         if let Some(predicate) = source.filter() {
-            with_views = with_views.with_predicate(predicate);
+            reader = reader.with_predicate(predicate);
         }
-        let Some(source) = with_views.try_pushdown_projection(projection)? else { return Ok(None) };
+        let Some(source) = reader.try_pushdown_projection(projection)? else { return Ok(None) };
         let groups = config
             .file_groups
             .iter()
@@ -186,19 +200,6 @@ impl Uses {
     fn views(&self) -> Columns {
         &self.as_view - &self.as_text
     }
-}
-
-/// The columns below an operator that are its own columns `wanted`, where it does not look at them.
-fn passed(plan: &Arc<dyn ExecutionPlan>, wanted: &Columns) -> Columns {
-    if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        let place_below = |place: &usize| filter.projection().as_ref().map_or(Some(*place), |p| p.get(*place).copied());
-        let tested = datafusion::physical_expr::utils::collect_columns(filter.predicate());
-        let tested: Columns = tested.iter().map(Column::index).collect();
-        let below: Columns = wanted.iter().filter_map(place_below).collect();
-        return &below - &tested;
-    }
-    let is_dealt = matches!(plan.output_partitioning(), Partitioning::RoundRobinBatch(_));
-    if plan.is::<RepartitionExec>() && is_dealt { wanted.clone() } else { Columns::new() }
 }
 
 /// Statistics without the bounds of some columns, which are of their former type. All that plans by bounds has run.

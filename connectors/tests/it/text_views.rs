@@ -22,7 +22,7 @@ use tidemill_connectors::stores::StoreOptions;
 use crate::support::{context, location};
 
 /// Queries, and the columns that they read as views when `count` and `octet_length` take views.
-const QUERIES: [(&str, &[&str]); 19] = [
+const QUERIES: [(&str, &[&str]); 20] = [
     ("select a, count(*), avg(n) from t group by a", &["a"]),
     ("select a, b, min(n) from t group by a, b", &["a", "b"]),
     ("select a, count(b) from t where n > 3 group by a", &["a", "b"]),
@@ -30,6 +30,7 @@ const QUERIES: [(&str, &[&str]); 19] = [
     ("select k, count(*) from (select a || '!' as k, b from t where n > 3) group by k", &[]),
     ("select a, count(*) from t where a <> 'short' group by a", &[]),
     ("select a, count(*) from t where b <> 'short' group by a", &["a"]),
+    ("select a, count(*) from t where a is not null and n > 3 group by a", &["a"]),
     ("select a, max(b) from t group by a", &["a"]),
     ("select a, min(a) from t group by a", &[]),
     ("select a, count(*) filter (where a > 'b') from t group by a", &[]),

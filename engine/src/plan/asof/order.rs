@@ -12,7 +12,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use super::time::place;
+use super::time::{place, units};
 
 const NAME: &str = "tidemill_asof_order";
 /// Sorts of one column make runs of so many bytes and merge those.
@@ -75,12 +75,7 @@ fn places(array: &ArrayRef) -> Result<Vec<Option<u64>>> {
             let reals = reals.as_primitive::<Float64Type>().iter();
             reals.map(|v| v.filter(|v| !v.is_nan()).map(|v| from_signed(place(v) as i64))).collect()
         }
-        t => {
-            let narrow = matches!(t, DataType::Date32 | DataType::Time32(_));
-            let units = if narrow { cast(array, &DataType::Int32)? } else { ArrayRef::clone(array) };
-            let units = cast(&units, &DataType::Int64)?;
-            units.as_primitive::<Int64Type>().iter().map(|v| v.map(from_signed)).collect()
-        }
+        _ => units(array)?.as_primitive::<Int64Type>().iter().map(|v| v.map(from_signed)).collect(),
     })
 }
 

@@ -66,10 +66,15 @@ pub(crate) fn ticks(array: &ArrayRef) -> Result<Vec<Option<i128>>> {
         DataType::Date64 => NANOS_PER_MILLI,
         _ => 1,
     };
-    let narrow = matches!(array.data_type(), DataType::Date32 | DataType::Time32(_));
-    let units = if narrow { cast(array, &DataType::Int32)? } else { ArrayRef::clone(array) };
-    let units = cast(&units, &DataType::Int64)?;
+    let units = units(array)?;
     Ok(units.as_primitive::<Int64Type>().iter().map(|v| v.map(|v| i128::from(v) * per_unit)).collect())
+}
+
+/// Integers, booleans and times as `Int64`, times in their own unit.
+pub(super) fn units(array: &ArrayRef) -> Result<ArrayRef> {
+    let is_narrow = matches!(array.data_type(), DataType::Date32 | DataType::Time32(_));
+    let units = if is_narrow { cast(array, &DataType::Int32)? } else { ArrayRef::clone(array) };
+    Ok(cast(&units, &DataType::Int64)?)
 }
 
 fn nanos(unit: TimeUnit) -> i128 {
