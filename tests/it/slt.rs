@@ -71,6 +71,8 @@ async fn run_all(cluster: Option<&LocalCluster>) {
             ..SessionOptions::default()
         };
         let session = Session::open(options).await.unwrap();
+        // On a cluster even these small queries are to be shared.
+        session.sql("set tidemill_cluster.one_task_values = 0").await.unwrap();
         for table in ["flights", "weather", "planes", "airports", "airlines"] {
             let path = format!("{}/examples/flights/data/{table}.parquet", env!("CARGO_MANIFEST_DIR"));
             session.register_parquet(table, &path).await.unwrap();

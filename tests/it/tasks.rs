@@ -59,6 +59,23 @@ async fn a_query_that_nobody_waits_for_is_cancelled() {
     assert!(job.detail.contains("Cancelled"), "{job:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_reads_little_is_one_task() {
+    let cluster = LocalCluster::start(2);
+    let warehouse = tempfile::tempdir().unwrap();
+    let session = flights_session(&cluster, &warehouse).await;
+    let sql = "select carrier, count(*) as n, min(arr_delay) as least from flights group by carrier order by carrier";
+    let shown = || async { session.sql(sql).await.unwrap().to_string().await.unwrap() };
+    let alone = shown().await;
+    session.sql("set tidemill_cluster.one_task_values = 600000").await.unwrap();
+    let shared = shown().await;
+    assert_eq!(alone, shared);
+    let jobs = JobsClient::new(cluster.address.clone(), None).list().await.unwrap();
+    let mut stages: Vec<usize> = jobs.iter().map(|job| job.num_stages).collect();
+    stages.sort_unstable();
+    assert!(stages.len() == 2 && stages[0] == 1 && stages[1] > 1, "{stages:?}");
+}
+
 /// Waits for a job that is as it should be.
 async fn job_when(jobs: &JobsClient, is: impl Fn(&JobSummary) -> bool) -> JobSummary {
     let began = Instant::now();

@@ -21,6 +21,7 @@ use tidemill_ml::stage::StageRegistry;
 use tidemill_ml::{eval, functions};
 
 use super::asof::PlanAsofJoin;
+use super::one_task::ClusterOptions;
 use super::planner::TidemillQueryPlanner;
 use super::remote::RemoteQueryPlanner;
 use super::services::Services;
@@ -63,6 +64,7 @@ pub struct Plugins {
 fn shared(config: SessionConfig, services: Arc<Services>) -> SessionConfig {
     let mut config = config
         .with_option_extension(StoreOptions::default())
+        .with_option_extension(ClusterOptions::default())
         .with_information_schema(true)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", BROADCAST_BYTES)

@@ -2,6 +2,7 @@
 
 mod asof;
 mod config;
+mod one_task;
 mod planner;
 mod remote;
 mod services;

@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use tidemill_connectors::sink::ParallelSinkExec;
 
+use super::one_task::one_task;
 use crate::plan::asof::{AsofJoinExec, AsofJoinNode, AsofLookupExec};
 use crate::plan::score::{ScoreExec, ScoreNode};
 use crate::plan::train::{TrainExec, TrainNode};
@@ -25,7 +26,8 @@ pub(super) struct TidemillQueryPlanner;
 impl QueryPlanner for TidemillQueryPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(NodePlanner)]);
-        planner.create_physical_plan(plan, state).await
+        let one_task = state.as_any().downcast_ref().and_then(|state| one_task(plan, state));
+        planner.create_physical_plan(plan, one_task.as_ref().map_or(state, |state| state)).await
     }
 }
 
