@@ -27,7 +27,7 @@ use super::remote::RemoteQueryPlanner;
 use super::services::Services;
 use crate::cluster::{RuntimeHooks, Token};
 use crate::codec::{TidemillLogicalCodec, TidemillPhysicalCodec};
-use crate::plan::asof::{PushLeftFilters, order_udf};
+use crate::plan::asof::PushLeftFilters;
 use crate::plan::predict::predict_udf;
 use crate::{EngineError, Result};
 
@@ -148,7 +148,6 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// Registers our functions and the user's.
 pub(super) fn register_functions(ctx: &SessionContext, plugins: &Plugins) {
     ctx.register_udf(predict_udf());
-    ctx.register_udf(Arc::unwrap_or_clone(order_udf()));
     let scalars = functions::scalar_udfs().into_iter().chain(estimator::scalar_udfs());
     for f in scalars.chain(plugins.scalar_functions.iter().cloned()) {
         ctx.register_udf(Arc::unwrap_or_clone(f));

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cluster_plans_small_queries_without_exchanges() {
+    async fn small_queries_on_a_cluster_are_planned_for_one_partition() {
         let ctx = SessionContext::new();
         ctx.register_table("t", table(Some(1000), 10_000)).unwrap();
         let plan = ctx.sql("select a, count(*) from t group by a").await.unwrap().into_optimized_plan().unwrap();

@@ -14,13 +14,17 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Sign
 
 use super::curve::{cumulative, roc_area};
 use super::fixed::{LossSum, log_loss_of};
+use super::{multiclass, regression};
 
-/// The aggregates of this module: `roc_auc` and `log_loss`, both `(score, label) -> Float64`.
+/// The evaluators: `roc_auc` and `log_loss`, both `(score, label) -> Float64`, and `regression_metrics` and
+/// `multiclass_metrics`, both `(prediction, label)` to a struct of metrics; see [`super::regression`] and
+/// [`super::multiclass`].
 ///
 /// Labels are 0 and 1, or false and true. `roc_auc` is exact, keeps 8 bytes a row, and is null where a group has one
 /// class only; `log_loss` is null where a group has no rows.
 pub fn aggregate_udfs() -> Vec<Arc<AggregateUDF>> {
-    [Kind::RocAuc, Kind::LogLoss].map(|kind| Arc::new(AggregateUDF::from(ScoreAggregate::new(kind)))).to_vec()
+    let of_scores = [Kind::RocAuc, Kind::LogLoss].map(|kind| Arc::new(AggregateUDF::from(ScoreAggregate::new(kind))));
+    of_scores.into_iter().chain([regression::udaf(), multiclass::udaf()]).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,4 +1,5 @@
-//! Evaluation of binary classifiers: scores in 0..=1 against labels 0 and 1.
+//! Evaluation: of binary classifiers by their scores in 0..=1 against labels 0 and 1, and in SQL also of predicted classes
+//! ([`multiclass`]) and numbers ([`regression`]).
 //!
 //! Areas are exact: they are computed from counts of rows. Means of losses are fixed-point sums, so no result depends
 //! on the order of the rows.
@@ -7,7 +8,9 @@ mod aggregate;
 mod curve;
 mod fixed;
 mod metric;
+pub mod multiclass;
 mod probability;
+pub mod regression;
 mod report;
 mod threshold;
 

@@ -168,3 +168,132 @@ async fn aggregates_refuse_other_types() {
     let error = ctx.sql("select roc_auc('a', true)").await.unwrap_err().to_string();
     assert!(error.contains("takes a score and a label"), "{error}");
 }
+
+/// A prediction and a label.
+type Predicted = (Option<f64>, Option<f64>);
+
+/// A session with our evaluators and a table `t(prediction, label)` of some partitions.
+fn predicted(rows: &[Predicted], partitions: usize) -> SessionContext {
+    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions));
+    aggregate_udfs().into_iter().for_each(|f| ctx.register_udaf(Arc::unwrap_or_clone(f)));
+    let batch = |rows: &[Predicted]| {
+        let column =
+            |of: fn(&Predicted) -> Option<f64>| Arc::new(rows.iter().map(of).collect::<Float64Array>()) as ArrayRef;
+        let columns = [("prediction", column(|r| r.0), true), ("label", column(|r| r.1), true)];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    };
+    let schema = batch(&[]).schema();
+    let size = rows.len().div_ceil(partitions).max(1);
+    let mut parts: Vec<_> = rows.chunks(size).map(|rows| vec![batch(rows)]).collect();
+    parts.resize(partitions, vec![]);
+    ctx.register_table("t", Arc::new(MemTable::try_new(schema, parts).unwrap())).unwrap();
+    ctx
+}
+
+/// The one row of a query as JSON.
+async fn one_row(ctx: &SessionContext, sql: &str) -> serde_json::Value {
+    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+    let mut writer = arrow::json::WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, arrow::json::writer::JsonArray>(Vec::new());
+    writer.write_batches(&batches.iter().collect::<Vec<_>>()).unwrap();
+    writer.finish().unwrap();
+    serde_json::from_slice::<serde_json::Value>(&writer.into_inner()).unwrap()[0]["found"].take()
+}
+
+/// Checks each number that the fixture has.
+fn assert_near(got: &serde_json::Value, expected: &serde_json::Value, path: &str) {
+    use serde_json::Value;
+    match expected {
+        Value::Object(fields) => fields.iter().for_each(|(k, v)| assert_near(&got[k], v, &format!("{path}.{k}"))),
+        Value::Array(items) => {
+            assert_eq!(got.as_array().unwrap().len(), items.len(), "{path}");
+            items.iter().enumerate().for_each(|(i, v)| assert_near(&got[i], v, &format!("{path}[{i}]")));
+        }
+        Value::Null => {}
+        expected => {
+            let (got, expected) = (got.as_f64().unwrap(), expected.as_f64().unwrap());
+            assert!((got - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{path}: {got} and {expected}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn evaluators_are_those_of_spark() {
+    let fixture: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/fixtures/evaluators.json")).unwrap();
+    for kind in ["multiclass", "regression"] {
+        for (n, case) in fixture[kind].as_array().unwrap().iter().enumerate() {
+            let row = |row: &serde_json::Value| (row[0].as_f64(), row[1].as_f64());
+            let mut rows: Vec<_> = case["rows"].as_array().unwrap().iter().map(row).collect();
+            rows.extend([(None, Some(1.0)), (Some(1.0), None)]);
+            let mut found = Vec::new();
+            for partitions in [1, 2, 5] {
+                rows.reverse();
+                let sql = format!("select {kind}_metrics(prediction, label) as found from t");
+                found.push(one_row(&predicted(&rows, partitions), &sql).await);
+            }
+            assert_near(&found[0], &case["expected"], &format!("{kind} {n}"));
+            assert_eq!(found[0]["count"].as_u64(), Some(rows.len() as u64 - 2));
+            assert!(found.iter().all(|f| *f == found[0]), "{kind} {n} depends on the partitions");
+        }
+    }
+}
+
+#[tokio::test]
+async fn evaluators_of_few_rows() {
+    let all_null = |found: serde_json::Value, but: &[&str]| {
+        let fields = found.as_object().unwrap();
+        fields.iter().all(|(name, value)| value.is_null() || but.contains(&name.as_str()))
+    };
+    let none = predicted(&[], 2);
+    let found = one_row(&none, "select multiclass_metrics(prediction, label) as found from t").await;
+    assert_eq!((found["count"].as_u64(), &found["by_label"]), (Some(0), &serde_json::json!([])));
+    assert!(all_null(found, &["count", "by_label"]));
+    let found = one_row(&none, "select regression_metrics(prediction, label) as found from t").await;
+    assert_eq!(found["count"].as_u64(), Some(0));
+    assert!(all_null(found, &["count"]));
+
+    let one = predicted(&[(Some(2.0), Some(5.0))], 1);
+    let found = one_row(&one, "select regression_metrics(prediction, label) as found from t").await;
+    let expected = serde_json::json!(
+        {"count": 1, "mse": 9.0, "rmse": 3.0, "mae": 3.0, "r2": null, "explained_variance": 9.0});
+    assert_eq!(found, expected);
+
+    let found = one_row(&one, "select multiclass_metrics(prediction, label) as found from t").await;
+    assert_eq!((&found["accuracy"], &found["weighted_false_positive_rate"]), (&0.0.into(), &serde_json::Value::Null));
+}
+
+#[tokio::test]
+async fn classes_are_of_any_type_and_not_too_many() {
+    let ctx = predicted(&[], 1);
+    let of = |values: &str| format!("select multiclass_metrics(p, l) as found from (values {values}) as t (p, l)");
+    let found = one_row(&ctx, &of("('cat', 'dog'), ('dog', 'dog'), ('ant', 'ant')")).await;
+    let labels: Vec<&str> =
+        found["by_label"].as_array().unwrap().iter().map(|c| c["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["ant", "cat", "dog"]);
+    let found = one_row(&ctx, &of("(1, 10), (10, 10), (-2, -2)")).await;
+    assert_eq!(found["by_label"][0]["label"], -2);
+    let found = one_row(&ctx, &of("(true, false), (false, false)")).await;
+    assert_eq!(
+        found["by_label"][1],
+        serde_json::json!({"label": true, "count": 0, "predicted": 1, "precision": 0.0,
+        "recall": 0.0, "f1": 0.0, "false_positive_rate": 0.5})
+    );
+
+    let error = |sql: String| {
+        let ctx = ctx.clone();
+        async move {
+            match ctx.sql(&sql).await {
+                Ok(df) => df.collect().await.unwrap_err().to_string(),
+                Err(e) => e.to_string(),
+            }
+        }
+    };
+    let many = "select multiclass_metrics(value, value) from generate_series(1, 10001)";
+    assert!(error(many.to_owned()).await.contains("more than 10000 classes"));
+    let lists = error("select multiclass_metrics([1], [2])".to_owned()).await;
+    assert!(lists.contains("takes a prediction and a label that compare"), "{lists}");
+    let text = error("select regression_metrics('a', 1.0)".to_owned()).await;
+    assert!(text.contains("regression_metrics takes a number, got Utf8"), "{text}");
+}

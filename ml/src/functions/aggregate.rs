@@ -17,7 +17,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Sign
 use super::support;
 
 /// An aggregate function by what it gathers of the rows.
-pub(super) trait Aggregate: fmt::Debug + Send + Sync + Sized + 'static {
+pub(crate) trait Aggregate: fmt::Debug + Send + Sync + Sized + 'static {
     /// The function's name.
     const NAME: &'static str;
     /// Whether rows can be taken back, as a window frame that slides does.
@@ -61,7 +61,7 @@ pub(super) trait Aggregate: fmt::Debug + Send + Sync + Sized + 'static {
 }
 
 /// The function of an aggregate.
-pub(super) fn udaf<A: Aggregate>() -> Arc<AggregateUDF> {
+pub(crate) fn udaf<A: Aggregate>() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::from(Function::<A> { signature: support::own_coercion(), aggregate: PhantomData }))
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
-mod aggregate;
+pub(crate) mod aggregate;
 pub mod bucket_index;
 pub mod category_counts;
 pub mod category_index;

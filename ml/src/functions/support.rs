@@ -40,7 +40,7 @@ pub(super) fn check_condition(function: &str, include: &DataType) -> Result<()> 
 }
 
 /// Checks that a value is a number.
-pub(super) fn check_number(function: &str, arg: &DataType) -> Result<()> {
+pub(crate) fn check_number(function: &str, arg: &DataType) -> Result<()> {
     if arg.is_numeric() || matches!(arg, DataType::Null | DataType::Boolean) {
         return Ok(());
     }
@@ -84,12 +84,17 @@ pub(super) fn literal_argument(args: &AccumulatorArgs<'_>, index: usize) -> Opti
 
 /// Puts a text after its length.
 pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend((text.len() as u32).to_le_bytes());
-    bytes.extend(text.as_bytes());
+    put_part(bytes, text.as_bytes());
+}
+
+/// Puts bytes after their length.
+pub(crate) fn put_part(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend((part.len() as u32).to_le_bytes());
+    bytes.extend(part);
 }
 
 /// Takes what was put after its length off the front of `bytes`; none when they end before it.
-pub(super) fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = u32::from_le_bytes(take(bytes)?) as usize;
     let (part, rest) = bytes.split_at_checked(len)?;
     *bytes = rest;

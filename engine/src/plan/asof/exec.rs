@@ -1,40 +1,44 @@
 //! As-of joins as an operator.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{JoinType, Result, internal_err};
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
+use datafusion::common::{JoinType, Result, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{
-    Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr,
-};
+use datafusion::physical_expr::{Distribution, EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
 use datafusion::physical_plan::joins::utils::build_join_schema;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricValue, MetricsSet};
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, InputDistributionRequirements,
     PlanProperties, SendableRecordBatchStream,
 };
-use futures::{StreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::AsofSpec;
 use super::merge::{Merge, Step};
 use super::order::{order, with_long_runs};
+use super::slots::{SPARE, Slots};
 use crate::codec::wire;
 
 /// How both sides are sorted; equal on both, which is all that the merge needs.
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
 
-/// Merges the sides, partition by partition: each left row, in the left's order, with the right row that it matches.
+/// Joins the sides, partition by partition: each left row with the right row that it matches. Left rows keep their order
+/// unless memory is short.
 #[derive(Debug, Clone)]
 pub struct AsofJoinExec {
     left: Arc<dyn ExecutionPlan>,
@@ -57,7 +61,12 @@ impl AsofJoinExec {
     ) -> Result<Self> {
         spec.check(&left.schema(), &right.schema())?;
         let schema = Arc::new(build_join_schema(&left.schema(), &right.schema(), &JoinType::Left).0);
-        let properties = left_properties(&left, &schema);
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            left.output_partitioning().clone(),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        ));
         Ok(Self { left, right, spec, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
     }
 
@@ -113,12 +122,13 @@ fn columns(side: &Arc<dyn ExecutionPlan>, positions: Vec<usize>) -> Vec<Arc<dyn 
     positions.into_iter().map(|i| Arc::new(Column::new(schema.field(i).name(), i)) as _).collect()
 }
 
+/// The order that the merge needs of a side.
 fn sorted_by(
     side: &Arc<dyn ExecutionPlan>,
     keys: Vec<usize>,
     time: usize,
     known_at: Option<usize>,
-) -> Option<OrderingRequirements> {
+) -> Result<LexOrdering> {
     let columns = columns(side, keys.into_iter().chain([time]).chain(known_at).collect());
     // Rows that can match are in the same order by both.
     let number = match (&columns[..], known_at) {
@@ -127,7 +137,7 @@ fn sorted_by(
     };
     let sort = number.map_or(columns, |number| vec![number]);
     let sort = sort.into_iter().map(|expr| PhysicalSortExpr::new(expr, ASCENDING));
-    LexOrdering::new(sort).map(OrderingRequirements::from)
+    LexOrdering::new(sort).ok_or_else(|| internal_datafusion_err!("an as-of join without keys"))
 }
 
 impl DisplayAs for AsofJoinExec {
@@ -154,18 +164,6 @@ impl ExecutionPlan for AsofJoinExec {
             Distribution::KeyPartitioned(columns(&self.left, self.left_keys())),
             Distribution::KeyPartitioned(columns(&self.right, self.right_keys())),
         ])
-    }
-
-    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        let AsofSpec { left_time, right_time, known_at, .. } = *self.spec;
-        vec![
-            sorted_by(&self.left, self.left_keys(), left_time, None),
-            sorted_by(&self.right, self.right_keys(), right_time, known_at),
-        ]
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true, false]
     }
 
     fn apply_expressions(
@@ -199,26 +197,182 @@ impl ExecutionPlan for AsofJoinExec {
         if counts[0] != counts[1] {
             return internal_err!("an as-of join of {} left and {} right partitions", counts[0], counts[1]);
         }
-        let memory = MemoryConsumer::new(format!("AsofJoinExec[{partition}]")).register(ctx.memory_pool());
-        let ctx = with_long_runs(&ctx);
-        let run = AsofRun {
+        let join = Join {
             left: self.left.execute(partition, Arc::clone(&ctx))?,
             right: self.right.execute(partition, Arc::clone(&ctx))?,
-            merge: Merge::new(
-                Arc::clone(&self.spec),
-                &self.right.schema(),
-                Arc::clone(&self.schema),
-                ctx.session_config().batch_size(),
-                memory,
-            )?,
-            baseline: BaselineMetrics::new(&self.metrics, partition),
+            operator: self.clone(),
+            partition,
+            ctx,
         };
-        let joined = stream::try_unfold(run, |mut run| async move { Ok(run.next().await?.map(|b| (b, run))) });
+        let joined = stream::once(join.start()).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), joined)))
     }
 }
 
 /// One partition's join.
+struct Join {
+    operator: AsofJoinExec,
+    partition: usize,
+    left: SendableRecordBatchStream,
+    right: SendableRecordBatchStream,
+    ctx: Arc<TaskContext>,
+}
+
+type Batches = BoxStream<'static, Result<RecordBatch>>;
+
+impl Join {
+    /// Holds the left side and takes the right side as it comes; merges where there is too little memory for that.
+    async fn start(mut self) -> Result<Batches> {
+        let baseline = BaselineMetrics::new(&self.operator.metrics, self.partition);
+        // What it holds does not go to disk as it is, but gives way to sorts that do, with a part that it leaves to them.
+        let consumer = MemoryConsumer::new(format!("AsofJoinExec[{}]", self.partition)).with_can_spill(true);
+        let mut memory = consumer.register(self.ctx.memory_pool());
+        let of_sorts = 2 * self.ctx.session_config().options().execution.sort_spill_reservation_bytes;
+        if memory.try_grow(of_sorts).is_err() {
+            return self.merge(baseline, memory, Vec::new(), Vec::new());
+        }
+        let (mut left, mut counter) = (Vec::new(), RecordBatchMemoryCounter::new());
+        while let Some(batch) = self.left.try_next().await? {
+            let fits = memory.try_grow(SPARE * counter.count_batch(&batch)).is_ok();
+            left.push(batch);
+            if !fits {
+                return self.merge(baseline, memory, left, Vec::new());
+            }
+        }
+        if left.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let slots = {
+            let _timer = baseline.elapsed_compute().timer();
+            Slots::new(&self.operator.spec, &left, &self.right.schema(), memory.take())?
+        };
+        let Some(mut slots) = slots else { return self.merge(baseline, memory, left, Vec::new()) };
+        while let Some(batch) = self.right.try_next().await? {
+            let is_taken = {
+                let _timer = baseline.elapsed_compute().timer();
+                slots.push(&batch)?
+            };
+            if !is_taken {
+                let mut right = slots.into_right_rows();
+                right.push(batch);
+                return self.merge(baseline, memory, left, right);
+            }
+        }
+        let matches = {
+            let _timer = baseline.elapsed_compute().timer();
+            slots.into_matches()
+        };
+        let (schema, mut from) = (Arc::clone(&self.operator.schema), 0);
+        let joined = left.into_iter().map(move |batch| {
+            let _timer = baseline.elapsed_compute().timer();
+            let mut columns = batch.columns().to_vec();
+            columns.extend(matches.columns(from, batch.num_rows())?);
+            from += batch.num_rows();
+            baseline.record_output(batch.num_rows());
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        });
+        Ok(stream::iter(joined).boxed())
+    }
+
+    /// Sorts both sides, of which some rows were taken already, and merges them.
+    fn merge(
+        self,
+        baseline: BaselineMetrics,
+        memory: MemoryReservation,
+        left: Vec<RecordBatch>,
+        right: Vec<RecordBatch>,
+    ) -> Result<Batches> {
+        memory.free();
+        let AsofJoinExec { left: left_side, right: right_side, spec, schema, .. } = &self.operator;
+        let by_left = sorted_by(left_side, self.operator.left_keys(), spec.left_time, None)?;
+        let by_right = sorted_by(right_side, self.operator.right_keys(), spec.right_time, spec.known_at)?;
+        let merging = MemoryConsumer::new(format!("AsofJoinExec[{}]", self.partition));
+        let merge = Merge::new(
+            Arc::clone(spec),
+            &right_side.schema(),
+            Arc::clone(schema),
+            self.ctx.session_config().batch_size(),
+            merging.register(self.ctx.memory_pool()),
+        )?;
+        let left = given_back(left, memory.new_empty()).chain(self.left);
+        let right = given_back(right, memory.new_empty()).chain(self.right);
+        let run = AsofRun {
+            left: self.operator.sorted(left_side.schema(), by_left, left, &self.ctx)?,
+            right: self.operator.sorted(right_side.schema(), by_right, right, &self.ctx)?,
+            merge,
+            baseline,
+        };
+        Ok(stream::try_unfold(run, |mut run| async move { Ok(run.next().await?.map(|b| (b, run))) }).boxed())
+    }
+}
+
+/// Batches that `memory` is for until they are taken.
+fn given_back(
+    batches: Vec<RecordBatch>,
+    memory: MemoryReservation,
+) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
+    let mut counter = RecordBatchMemoryCounter::new();
+    let batches: Vec<_> = batches.into_iter().map(|batch| (counter.count_batch(&batch), batch)).collect();
+    memory.grow(counter.memory_usage());
+    stream::iter(batches.into_iter().map(move |(bytes, batch)| {
+        memory.shrink(bytes);
+        Ok(batch)
+    }))
+}
+
+impl AsofJoinExec {
+    /// The rows of a side in order.
+    fn sorted(
+        &self,
+        schema: SchemaRef,
+        ordering: LexOrdering,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+        ctx: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+        let once = Arc::new(Once { schema: Arc::clone(&schema), rows: Mutex::new(Some(rows)) });
+        let rows = StreamingTableExec::try_new(schema, vec![once], None, [], false, None)?;
+        let sort = SortExec::new(ordering, Arc::new(rows));
+        let sorted = sort.execute(0, with_long_runs(ctx))?;
+        for metric in sort.metrics().iter().flat_map(MetricsSet::iter) {
+            if matches!(
+                metric.value(),
+                MetricValue::SpillCount(_) | MetricValue::SpilledBytes(_) | MetricValue::SpilledRows(_)
+            ) {
+                self.metrics.register(Arc::clone(metric));
+            }
+        }
+        Ok(sorted)
+    }
+}
+
+/// Rows that are read once.
+struct Once {
+    schema: SchemaRef,
+    rows: Mutex<Option<SendableRecordBatchStream>>,
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Once {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take();
+        rows.unwrap_or_else(|| {
+            let again = stream::iter([internal_err!("the rows of an as-of join are read once")]);
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), again))
+        })
+    }
+}
+
+/// One partition's merge.
 struct AsofRun {
     left: SendableRecordBatchStream,
     right: SendableRecordBatchStream,

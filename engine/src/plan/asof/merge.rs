@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
+use datafusion::common::utils::memory::get_record_batch_memory_size;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 
@@ -18,7 +19,7 @@ use super::time::ticks;
 const HELD_BATCHES: usize = 4;
 
 /// A right row, by the batch that holds it and its place there.
-type At = (usize, usize);
+pub(super) type At = (usize, usize);
 
 /// The row of nulls.
 const NO_MATCH: At = (0, 0);
@@ -101,8 +102,7 @@ impl Merge {
         }
         let keys: Vec<usize> = self.spec.on.iter().map(|(_, r)| *r).collect();
         let side = Side::new(batch.clone(), &self.keys, &keys, self.spec.right_time, self.spec.known_at)?;
-        self.held.batches.push(batch);
-        self.held.ranks.push(None);
+        self.held.push(batch);
         self.right = Some(side);
         self.next = 0;
         Ok(())
@@ -210,12 +210,12 @@ impl Merge {
                 if kept.last() != Some(at) {
                     kept.push(*at);
                 }
-                *at = (1, kept.len() - 1);
+                *at = Held::kept_at(kept.len() - 1);
             }
         };
         self.matches.iter_mut().for_each(&mut keep);
         self.best.iter_mut().chain(&mut self.waiting).for_each(|c| keep(&mut c.at));
-        let bytes = self.held.keep(&kept)?;
+        let bytes = self.held.keep(kept.into_iter())?;
         // What is not for waiting rows is a few batches, as in any operator that streams.
         let waiting = self.waiting.len() > self.batch_size;
         let state = self.waiting.capacity() * size_of::<Candidate>();
@@ -259,20 +259,42 @@ impl Side {
     }
 }
 
+/// How many rows a batch has of those that were kept.
+const KEPT_ROWS: usize = 8192;
+
 /// Right rows that are referred to: a row of nulls, then what was kept, then batches as they came.
-struct Held {
+pub(super) struct Held {
     batches: Vec<RecordBatch>,
     /// The rows of a batch as they rank, made when a tie first asks for them.
     ranks: Vec<Option<Rows>>,
+    /// Of `ranks`.
+    pub(super) rank_bytes: usize,
     /// Twice the rows that were kept last, so that the copies cost no more than what comes in between.
     limit: usize,
 }
 
 impl Held {
-    fn new(schema: &SchemaRef) -> Self {
+    pub(super) fn new(schema: &SchemaRef) -> Self {
         let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
         let schema = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
-        Self { batches: vec![RecordBatch::new_empty(schema)], ranks: vec![None], limit: 0 }
+        Self { batches: vec![RecordBatch::new_empty(schema)], ranks: vec![None], rank_bytes: 0, limit: 0 }
+    }
+
+    /// Takes a batch; gives its number.
+    pub(super) fn push(&mut self, batch: RecordBatch) -> usize {
+        self.batches.push(batch);
+        self.ranks.push(None);
+        self.batches.len() - 1
+    }
+
+    /// Lets go of the batch that came last, to which nothing refers.
+    pub(super) fn pop(&mut self) {
+        self.batches.pop();
+        self.rank_bytes -= self.ranks.pop().flatten().map_or(0, |ranks| ranks.size());
+    }
+
+    pub(super) fn into_batches(mut self) -> Vec<RecordBatch> {
+        self.batches.split_off(1)
     }
 
     fn rows(&self) -> usize {
@@ -280,7 +302,7 @@ impl Held {
     }
 
     /// The columns of the right rows, in the order given.
-    fn take(&self, rows: &[At]) -> Result<Vec<ArrayRef>> {
+    pub(super) fn take(&self, rows: &[At]) -> Result<Vec<ArrayRef>> {
         let nulls = &self.batches[0];
         let column = |c: usize| -> Result<ArrayRef> {
             let null = new_null_array(nulls.column(c).data_type(), 1);
@@ -291,27 +313,36 @@ impl Held {
         (0..nulls.num_columns()).map(column).collect()
     }
 
-    /// Keeps these rows, in their order, as batch 1; gives its bytes.
-    fn keep(&mut self, rows: &[At]) -> Result<usize> {
-        let columns = self.take(rows)?;
+    /// Where the row is that is number `i` of those that were kept.
+    pub(super) fn kept_at(i: usize) -> At {
+        (1 + i / KEPT_ROWS, i % KEPT_ROWS)
+    }
+
+    /// Keeps these rows, in their order, and no others; gives their bytes.
+    pub(super) fn keep(&mut self, rows: impl Iterator<Item = At>) -> Result<usize> {
+        let schema = self.batches[0].schema();
+        let (mut rows, mut kept, mut n_kept) = (rows.peekable(), Vec::new(), 0);
+        while rows.peek().is_some() {
+            let some: Vec<At> = rows.by_ref().take(KEPT_ROWS).collect();
+            n_kept += some.len();
+            kept.push(RecordBatch::try_new(Arc::clone(&schema), self.take(&some)?)?);
+        }
         self.batches.truncate(1);
         self.ranks.truncate(1);
-        self.limit = 2 * rows.len();
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let kept = RecordBatch::try_new(self.batches[0].schema(), columns)?;
-        let bytes = kept.get_array_memory_size();
-        self.batches.push(kept);
-        self.ranks.push(None);
+        self.rank_bytes = 0;
+        self.limit = 2 * n_kept;
+        let bytes = kept.iter().map(get_record_batch_memory_size).sum();
+        kept.into_iter().for_each(|batch| _ = self.push(batch));
         Ok(bytes)
     }
 
     /// Whether row `a` ranks above row `b` by all columns.
-    fn ranks_above(&mut self, converter: &RowConverter, a: At, b: At) -> Result<bool> {
+    pub(super) fn ranks_above(&mut self, converter: &RowConverter, a: At, b: At) -> Result<bool> {
         for i in [a.0, b.0] {
             if self.ranks[i].is_none() {
-                self.ranks[i] = Some(converter.convert_columns(self.batches[i].columns())?);
+                let ranks = converter.convert_columns(self.batches[i].columns())?;
+                self.rank_bytes += ranks.size();
+                self.ranks[i] = Some(ranks);
             }
         }
         match (&self.ranks[a.0], &self.ranks[b.0]) {

@@ -16,7 +16,9 @@
 //!
 //! How. A right side that is expected to be as small as what a hash join collects is indexed, and [`AsofLookupExec`]
 //! looks left rows up as they come: several such joins are one pass over the left. Otherwise both sides are partitioned
-//! by the keys and sorted by keys and time (their sorts spill), and [`AsofJoinExec`] merges them. It holds a batch of the
+//! by the keys, and [`AsofJoinExec`] holds a partition of the left and takes the right rows as they come, unsorted, of
+//! which it keeps at most one for each left row, and some more until they are dropped. Where memory does not allow that,
+//! it goes on by sorting both sides by keys and time, sorts that spill, and merging them: it then holds a batch of the
 //! left, a few of the right, and with known-at the rows of one key that are not known yet and could still be taken.
 
 mod exec;
@@ -25,6 +27,7 @@ mod merge;
 mod node;
 mod order;
 mod push;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -39,7 +42,6 @@ use serde::{Deserialize, Serialize};
 pub use exec::AsofJoinExec;
 pub use lookup::AsofLookupExec;
 pub use node::AsofJoinNode;
-pub(crate) use order::udf as order_udf;
 pub(crate) use push::PushLeftFilters;
 use time::Clock;
 pub use time::Tolerance;

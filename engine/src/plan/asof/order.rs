@@ -22,7 +22,7 @@ static NO_OPTIONS: LazyLock<Arc<ConfigOptions>> = LazyLock::new(Arc::default);
 
 /// `tidemill_asof_order(key, time)`: a number by which rows order as by key and time, null where one of them is null or
 /// the time is NaN. The key is an integer, boolean, date or time, the time one of these or a floating point number.
-pub(crate) fn udf() -> Arc<ScalarUDF> {
+fn udf() -> Arc<ScalarUDF> {
     static UDF: LazyLock<Arc<ScalarUDF>> =
         LazyLock::new(|| Arc::new(ScalarUDF::from(AsofOrder { signature: Signature::any(2, Volatility::Immutable) })));
     Arc::clone(&UDF)
@@ -59,7 +59,7 @@ pub(super) fn with_long_runs(ctx: &TaskContext) -> Arc<TaskContext> {
 }
 
 /// Whether a type's values are integers of at most 64 bits.
-fn is_whole(data_type: &DataType) -> bool {
+pub(super) fn is_whole(data_type: &DataType) -> bool {
     use DataType::{Boolean, Date32, Date64, Duration, Time32, Time64, Timestamp};
     let is_time = matches!(data_type, Date32 | Date64 | Timestamp(..) | Time32(_) | Time64(_) | Duration(_));
     data_type.is_integer() || is_time || *data_type == Boolean

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    UInt64Array,
 };
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType, TimestampMillisecondType};
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
@@ -88,7 +90,9 @@ async fn session_within(memory_bytes: Option<usize>, settings: &[(&str, &str)]) 
 fn table(session: &Session, rows: &RecordBatch, partitions: usize, batch: usize) -> DataFrame {
     let mut parts = vec![Vec::new(); partitions];
     for (i, from) in (0..rows.num_rows()).step_by(batch).enumerate() {
-        parts[i % partitions].push(rows.slice(from, batch.min(rows.num_rows() - from)));
+        // In buffers of its own.
+        let part = UInt64Array::from_iter_values((from..rows.num_rows().min(from + batch)).map(|i| i as u64));
+        parts[i % partitions].push(take_record_batch(rows, &part).unwrap());
     }
     session.context().read_table(Arc::new(MemTable::try_new(rows.schema(), parts).unwrap())).unwrap()
 }
@@ -156,9 +160,16 @@ proptest! {
         tolerance in prop::option::of(0i64..6),
         batch in 1usize..9,
         partitions in 1usize..4,
-        looked_up: bool,
+        way in 0..3,
+        far in 0usize..60,
     ) {
         let case = Case { strict, tolerance, known_at };
+        let (looked_up, mut right) = (way == 0, right);
+        if way == 2 {
+            // A time beyond 64 bits of microseconds: what follows it, and what came before, is sorted and merged.
+            let far_row = Right { k: Some(0), seen: Some(i64::MAX), v: None, known: Some(0) };
+            right.insert(far.min(right.len()), far_row);
+        }
         let got = block_on(async {
             let (batch_size, n) = (batch.to_string(), partitions.to_string());
             let mut settings = vec![("execution.batch_size", batch_size.as_str()), ("execution.target_partitions", &n)];
@@ -209,8 +220,8 @@ fn agrees_with_duckdb() {
     }
 }
 
-/// Rows of many keys and times, wide enough for sorts of them to exceed a few megabytes.
-fn many(n: i64) -> (RecordBatch, RecordBatch) {
+/// Rows of many keys and times, the left ones with a text of this width.
+fn many(n: i64, width: usize) -> (RecordBatch, RecordBatch) {
     let scatter = |i: i64, m: i64| Some(i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64).rem_euclid(m));
     let left: Vec<Left> = (0..n).map(|i| (scatter(i, 97), scatter(i, 10_007))).collect();
     let right = |i: i64| {
@@ -218,7 +229,7 @@ fn many(n: i64) -> (RecordBatch, RecordBatch) {
         Right { k: scatter(i, 89), seen, v: Some(i), known: seen.map(|s| s + i % 50) }
     };
     let right = right_rows(&(0..n).map(right).collect::<Vec<_>>());
-    let text: ArrayRef = Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("{i:060}"))));
+    let text: ArrayRef = Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("{i:0width$}"))));
     let left = left_rows(&left);
     let mut fields = left.schema().fields().to_vec();
     fields.push(Arc::new(Field::new("text", DataType::Utf8, false)));
@@ -233,7 +244,7 @@ fn spills(plan: &Arc<dyn ExecutionPlan>) -> usize {
 
 #[test]
 fn spills_and_gives_the_same() {
-    let (left, right) = many(120_000);
+    let (left, right) = many(120_000, 60);
     let run = |memory_bytes: Option<usize>, settings: &[(&str, &str)]| {
         let (left, right) = (left.clone(), right.clone());
         block_on(async move {
@@ -263,6 +274,63 @@ fn spills_and_gives_the_same() {
 }
 
 #[test]
+fn right_rows_beyond_the_memory_are_sorted() {
+    // The wide rows on the right: the left ones fit, and those that they take do not.
+    let ((right, _), (_, left)) = (many(20_000, 600), many(6_000, 1));
+    let run = |memory_bytes: Option<usize>| {
+        let (left, right) = (left.clone(), right.clone());
+        block_on(async move {
+            let settings = [
+                MERGED,
+                ("execution.target_partitions", "2"),
+                ("execution.batch_size", "1024"),
+                ("execution.sort_spill_reservation_bytes", "200000"),
+            ];
+            let session = session_within(memory_bytes, &settings).await;
+            let (l, r) = (table(&session, &left, 2, 1024), table(&session, &right, 2, 1024));
+            let df = session.asof_join(l, r, &[("k", "k")], &AsofOptions::new("seen", "t")).unwrap();
+            let plan = df.select_columns(&["v", "id"]).unwrap().create_physical_plan().await.unwrap();
+            let batches = collect(Arc::clone(&plan), session.context().task_ctx()).await.unwrap();
+            let pairs = |b: &RecordBatch| {
+                let column = |i: usize| b.column(i).as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
+                column(0).into_iter().zip(column(1)).collect::<Vec<_>>()
+            };
+            let mut rows: Vec<_> = batches.iter().flat_map(pairs).collect();
+            rows.sort_unstable();
+            (rows, spills(&plan))
+        })
+    };
+    let ((expected, none), (got, some)) = (run(None), run(Some(14 << 20)));
+    assert_eq!(none, 0);
+    assert!(some > 0, "nothing was spilled");
+    assert!(expected.len() == 6_000 && expected.iter().filter(|row| row.1.is_some()).count() > 5_000);
+    assert!(expected == got, "the rows differ under a memory limit");
+}
+
+#[test]
+fn right_rows_that_nobody_takes_are_dropped() {
+    // 32 megabytes of them.
+    let n = 1_000_000;
+    let right = |i: i64| Right { k: Some(i % 3), seen: Some(i), v: Some(i), known: Some(i) };
+    let right = right_rows(&(0..n).map(right).collect::<Vec<_>>());
+    let left: Vec<Left> = (0..100).map(|i| (Some(i % 3), Some(i * 10_000 + 2_500))).collect();
+    let (got, spilled) = block_on(async {
+        let session = session_within(Some(26 << 20), &[MERGED, ("execution.target_partitions", "1")]).await;
+        let (l, r) = (table(&session, &left_rows(&left), 1, 100), table(&session, &right, 1, 8192));
+        let case = Case { strict: false, tolerance: None, known_at: false };
+        let plan = session.asof_join(l, r, &[("k", "k")], &case.options()).unwrap();
+        let plan = plan.create_physical_plan().await.unwrap();
+        (joined(&collect(Arc::clone(&plan), session.context().task_ctx()).await.unwrap()), spills(&plan))
+    });
+    let latest = |(k, t): &Left| {
+        let seen = (0..3).map(|back| t.unwrap() - back).find(|seen| seen % 3 == k.unwrap()).unwrap();
+        (Some(seen), Some(seen), Some(seen))
+    };
+    assert_eq!(got, left.iter().map(latest).collect::<Vec<_>>());
+    assert_eq!(spilled, 0);
+}
+
+#[test]
 fn too_many_waiting_rows_say_so() {
     let n = 60_000;
     let right = |i: i64| Right { k: Some(0), seen: Some(i), v: None, known: Some(n + i) };
@@ -276,17 +344,19 @@ fn too_many_waiting_rows_say_so() {
             ("runtime.memory_limit", "2M"),
         ];
         let session = session(&settings).await;
-        let (l, r) = (table(&session, &left_rows(&[(Some(0), Some(n))]), 1, 1), table(&session, &right, 1, 1024));
+        // Too many left rows to be held.
+        let left = left_rows(&vec![(Some(0), Some(n)); 60_000]);
+        let (l, r) = (table(&session, &left, 1, 1024), table(&session, &right, 1, 1024));
         let options = AsofOptions { known_at: Some("known".to_owned()), ..AsofOptions::new("t", "seen") };
         let df = session.asof_join(l, r, &[("k", "k")], &options).unwrap();
         df.collect().await.unwrap_err().to_string()
     });
-    assert!(message.contains("AsofJoinExec"), "{message}");
+    assert!(message.contains("allocation failed for AsofJoinExec[0]"), "{message}");
 }
 
 #[test]
 fn a_right_side_beyond_the_memory_says_so() {
-    let (left, right) = many(60_000);
+    let (left, right) = many(60_000, 60);
     let message = block_on(async {
         let session = session_within(Some(1 << 20), &[]).await;
         let (l, r) = (table(&session, &left, 2, 1024), table(&session, &right, 2, 1024));
@@ -399,26 +469,41 @@ fn a_name_of_both_sides_is_refused_unless_it_is_a_key_or_the_time() {
 
 #[test]
 fn dates_and_floats_are_times() {
+    for settings in [&[] as &[(&str, &str)], &[MERGED]] {
+        times_of_other_types(settings);
+    }
+}
+
+fn times_of_other_types(settings: &[(&str, &str)]) {
     block_on(async {
-        let session = session(&[]).await;
-        let asof = |l: &'static str, r: &'static str, tolerance: ScalarValue| {
+        let session = session(settings).await;
+        let asof = |l: &'static str, r: &'static str, tolerance: Option<ScalarValue>| {
             let session = session.clone();
             async move {
                 let (l, r) = (session.sql(l).await.unwrap(), session.sql(r).await.unwrap());
-                let options = AsofOptions { tolerance: Some(tolerance), ..AsofOptions::new("t", "seen") };
+                let options = AsofOptions { tolerance, ..AsofOptions::new("t", "seen") };
                 let df = session.asof_join(l, r, &[("k", "k")], &options).unwrap();
                 let rows = df.select_columns(&["v"]).unwrap().collect().await.unwrap();
                 rows.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().iter().collect::<Vec<_>>()).next()
             }
         };
-        let day = |n| ScalarValue::new_interval_mdn(0, n, 0);
+        let day = |n| Some(ScalarValue::new_interval_mdn(0, n, 0));
         let at = "select 1 as k, timestamp '2020-01-03 12:00:00' as t";
         let on = "select 1 as k, date '2020-01-02' as seen, 5 as v";
         assert_eq!(asof(at, on, day(2)).await, Some(Some(5)));
         assert_eq!(asof(at, on, day(1)).await, Some(None));
         let at = "select 1 as k, -0.5 as t";
         let on = "select 1 as k, v, v / -4.0 as seen from (values (3), (4), (cast(null as bigint))) as r (v)";
-        assert_eq!(asof(at, on, ScalarValue::Float64(Some(0.25))).await, Some(Some(3)));
-        assert_eq!(asof(at, on, ScalarValue::Float64(Some(0.2))).await, Some(None));
+        assert_eq!(asof(at, on, Some(ScalarValue::from(0.25))).await, Some(Some(3)));
+        assert_eq!(asof(at, on, Some(ScalarValue::from(0.2))).await, Some(None));
+        // Beyond 64 bits of nanoseconds, and of integers.
+        let at = "select 1 as k, arrow_cast(9000000000001, 'Timestamp(Second, None)') as t";
+        let on =
+            "select 1 as k, v, arrow_cast(v, 'Timestamp(Nanosecond, None)') as seen from (values (3), (4)) as r (v)";
+        assert_eq!(asof(at, on, None).await, Some(Some(4)));
+        let at = "select 1 as k, arrow_cast(18446744073709551615, 'UInt64') as t";
+        let on = "select 1 as k, v, arrow_cast(18446744073709551610, 'UInt64') + arrow_cast(v, 'UInt64') as seen
+                  from (values (3), (4)) as r (v)";
+        assert_eq!(asof(at, on, None).await, Some(Some(4)));
     });
 }

@@ -52,22 +52,64 @@ impl Clock {
 /// The times of a column in ticks, which order as the times do: nanoseconds, the integers themselves, or the places of
 /// floating point numbers. Null and NaN are none.
 pub(crate) fn ticks(array: &ArrayRef) -> Result<Vec<Option<i128>>> {
-    let per_unit = match array.data_type() {
+    match array.data_type() {
         t if t.is_floating() => {
             let reals = cast(array, &DataType::Float64)?;
             let reals = reals.as_primitive::<Float64Type>().iter();
-            return Ok(reals.map(|v| v.filter(|v| !v.is_nan()).map(place)).collect());
+            Ok(reals.map(|v| v.filter(|v| !v.is_nan()).map(place)).collect())
         }
-        DataType::UInt64 => {
-            return Ok(array.as_primitive::<UInt64Type>().iter().map(|v| v.map(i128::from)).collect());
+        DataType::UInt64 => Ok(array.as_primitive::<UInt64Type>().iter().map(|v| v.map(i128::from)).collect()),
+        t => {
+            let (units, per_unit) = (units(array)?, per_unit(t));
+            Ok(units.as_primitive::<Int64Type>().iter().map(|v| v.map(|v| i128::from(v) * per_unit)).collect())
         }
+    }
+}
+
+/// The ticks of a type's unit.
+fn per_unit(data_type: &DataType) -> i128 {
+    match data_type {
         DataType::Timestamp(u, _) | DataType::Time32(u) | DataType::Time64(u) | DataType::Duration(u) => nanos(*u),
         DataType::Date32 => NANOS_PER_DAY,
         DataType::Date64 => NANOS_PER_MILLI,
         _ => 1,
-    };
-    let units = units(array)?;
-    Ok(units.as_primitive::<Int64Type>().iter().map(|v| v.map(|v| i128::from(v) * per_unit)).collect())
+    }
+}
+
+/// Reads times of columns of one kind in 64 bits each, in the finest of their units.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShortTicks {
+    ticks_per_unit: i128,
+}
+
+impl ShortTicks {
+    /// No time.
+    pub(super) const NONE: i64 = i64::MIN;
+
+    /// For columns of these types.
+    pub(super) fn of(types: &[DataType]) -> Self {
+        Self { ticks_per_unit: types.iter().map(per_unit).min().unwrap_or(1) }
+    }
+
+    /// The times of a column, [`Self::NONE`] where it is null or NaN; nothing where one takes more than 64 bits.
+    pub(super) fn read(self, array: &ArrayRef) -> Result<Option<Vec<i64>>> {
+        let data_type = array.data_type();
+        if data_type.is_floating() || *data_type == DataType::UInt64 {
+            let short = |t: Option<i128>| t.map_or(Some(Self::NONE), |t| i64::try_from(t).ok());
+            return Ok(ticks(array)?.into_iter().map(short).collect());
+        }
+        let Ok(factor) = i64::try_from(per_unit(data_type) / self.ticks_per_unit) else { return Ok(None) };
+        let short = |v: Option<i64>| match v {
+            None => Some(Self::NONE),
+            Some(v) => v.checked_mul(factor).filter(|v| *v != Self::NONE),
+        };
+        Ok(units(array)?.as_primitive::<Int64Type>().iter().map(short).collect())
+    }
+
+    /// A time in ticks.
+    pub(super) fn wide(self, time: i64) -> i128 {
+        i128::from(time) * self.ticks_per_unit
+    }
 }
 
 /// Integers, booleans and times as `Int64`, times in their own unit.

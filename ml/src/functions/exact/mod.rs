@@ -9,4 +9,4 @@ mod window;
 pub use covariances::ExactCovariances;
 pub use moments::{ExactMoments, Moments};
 pub use superaccumulator::Superaccumulator;
-pub(super) use superaccumulator::take;
+pub(crate) use superaccumulator::take;

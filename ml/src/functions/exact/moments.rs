@@ -115,6 +115,15 @@ impl ExactMoments {
         }
     }
 
+    /// The mean of the squares; none without values or where squares are not kept.
+    pub fn mean_square(&mut self) -> Option<f64> {
+        self.drain();
+        let special = self.special().map(|_| if self.n_nan > 0 { f64::NAN } else { f64::INFINITY });
+        let count = self.count;
+        let squares = self.squares.as_mut().filter(|_| count > 0)?;
+        Some(special.unwrap_or_else(|| squares.mean(count)))
+    }
+
     /// Its bytes, for another to [`Self::merge`].
     pub fn state_bytes(&mut self) -> Vec<u8> {
         self.drain();

@@ -172,7 +172,7 @@ impl Superaccumulator {
 }
 
 /// Takes `N` bytes off the front.
-pub(in crate::functions) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = bytes.split_first_chunk::<N>()?;
     *bytes = tail;
     Some(*head)
