@@ -46,7 +46,9 @@ def binaries(args):
     """The folder of our binaries, built first unless one is given; examples lie below it."""
     if args.binaries:
         return args.binaries.resolve()
-    targets = ["--bin", "tidemill", "--example", "time_queries", "--example", "time_features"]
+    targets = ["--bin", "tidemill"]
+    for example in ["time_queries", "time_features", "time_training"]:
+        targets += ["--example", example]
     build = ["cargo", "build", "--profile", args.profile, *targets]
     subprocess.run(build, cwd=REPOSITORY, check=True)
     cargo = ["cargo", "metadata", "--no-deps", "--format-version", "1"]

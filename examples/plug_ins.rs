@@ -20,7 +20,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
 use datafusion::prelude::{cast, ident};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tidemill::estimator::{Artifacts, EstimatorRegistry, FitContext, ParamGrid, Params};
+use tidemill::estimator::{Artifacts, EstimatorRegistry, FitContext, ParamGrid, Params, ProblemType};
 use tidemill::matrix::{Feature, FeatureKind, Features, Matrix};
 use tidemill::prelude::*;
 use tidemill::stage::{FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams, StageRegistry};
@@ -38,7 +38,7 @@ impl Estimator for BaseRate {
         "base_rate"
     }
 
-    fn validate(&self, params: &Params) -> Result<(), MlError> {
+    fn validate(&self, params: &Params, _: ProblemType) -> Result<(), MlError> {
         if params.is_empty() { Ok(()) } else { Err(MlError::Invalid("base_rate has no parameters".to_owned())) }
     }
 
@@ -223,13 +223,14 @@ async fn train(warehouse: &str, cluster: Option<String>) -> Result<(), Box<dyn s
     let search = GridSearch {
         pipeline: Pipeline::from_value(&json!([{"max_scaler": {"inputs": ["minutes"]}}]), &plugins.stages)?,
         candidates: ParamGrid::from_json(&json!({"base_rate": {}, "logistic_regression": {}}))?
-            .candidates(|name| plugins.estimators.get(name))?,
+            .candidates(ProblemType::Binary, |name| plugins.estimators.get(name))?,
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
-        label: "late".to_owned(),
+        label: Label::binary("late"),
         n_folds: 2,
         fold_by: "day".to_owned(),
         metric: "area_under_roc".parse()?,
         threshold: 0.5,
+        halving: None,
         seed: 1,
     };
     let scratch = session.warehouse().root().join("scratch");

@@ -5,7 +5,7 @@
 //! ```
 
 use serde_json::json;
-use tidemill::estimator::ParamGrid;
+use tidemill::estimator::{ParamGrid, ProblemType};
 use tidemill::model::ModelPackage;
 use tidemill::prelude::*;
 use tidemill::registry::{AliasMove, Expected};
@@ -37,13 +37,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         json!({"logistic_regression": {"reg_param": [0.001, 0.01]}, "gradient_boosted_trees": {"max_iter": 10}});
     let search = GridSearch {
         pipeline: Pipeline::from_value(&stages, &plugins.stages)?,
-        candidates: ParamGrid::from_json(&candidates)?.candidates(|name| plugins.estimators.get(name))?,
+        candidates: ParamGrid::from_json(&candidates)?
+            .candidates(ProblemType::Binary, |name| plugins.estimators.get(name))?,
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
-        label: "late".to_owned(),
+        label: Label::binary("late"),
         n_folds: 3,
         fold_by: "ds".to_owned(),
         metric: "area_under_roc".parse()?,
         threshold: 0.5,
+        halving: None,
         seed: 1,
     };
     let scratch = session.warehouse().root().join("scratch");
@@ -52,13 +54,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The registry keeps the model with a sample of rows that proves it scores them alike wherever it is loaded.
     let (pipeline, best) = found.into_best()?;
-    assert!(best.evaluation.area_under_roc > 0.5);
+    assert!(best.evaluation.get(search.metric) > 0.5);
     let sample = rows.clone().limit(0, Some(16))?.collect().await?.swap_remove(0);
     let package = ModelPackage {
         pipeline,
         model: best.model,
+        problem_type: search.label.problem,
+        classes: search.label.classes.clone(),
         params: search.candidates[best.candidate].params.clone(),
-        metrics: [("area_under_roc".to_owned(), best.evaluation.area_under_roc)].into(),
+        metrics: best.evaluation.metrics,
         threshold: 0.5,
         training_data: Vec::new(),
         input_query: None,

@@ -120,7 +120,8 @@ async fn write(session: &Session, rows: DataFrame, model: &PipelineModel, args: 
             let rows = rows.with_column(FOLD_COLUMN, lit(0u32))?;
             let folder = session.warehouse().root().join("matrix");
             let fitted = (model, &Subset::all("all"));
-            write_matrix(session, rows, fitted, std::slice::from_ref(&args.key), &args.label, &folder).await?;
+            let (key, label) = (std::slice::from_ref(&args.key), Label::number(&args.label));
+            write_matrix(session, rows, fitted, key, &label, &folder).await?;
         }
     }
     Ok(())

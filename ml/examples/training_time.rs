@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use serde_json::json;
 use tidemill_ml::estimator::{
-    Estimator, FitContext, GradientBoostedTrees, LogisticRegression, MultilayerPerceptron, Params,
+    DecisionTree, Estimator, FitContext, GradientBoostedTrees, LogisticRegression, MultilayerPerceptron, Params,
+    ProblemType, RandomForest,
 };
 use tidemill_ml::eval::area_under_roc;
 use tidemill_ml::matrix::{Feature, FeatureKind, FeatureValues, Features, Matrix};
@@ -29,6 +30,12 @@ fn main() {
         .iter()
         .flat_map(|(d, s)| [50, 100].map(|n| params(json!({"max_iter": n, "max_depth": d, "step_size": s}))));
     time("trees, 8 candidates", &GradientBoostedTrees, &matrix, &trees.collect::<Vec<_>>());
+    let forest = [json!({"num_trees": 100, "max_depth": 12})].map(params);
+    time("forest, 100 trees of depth 12", &RandomForest, &matrix, &forest);
+    let forest = [json!({"num_trees": 20, "max_depth": 0})].map(params);
+    time("deep forest, 20 trees", &RandomForest, &matrix, &forest);
+    let tree = [json!({"max_depth": 12})].map(params);
+    time("decision tree of depth 12", &DecisionTree, &matrix, &tree);
     let networks = [json!({"layers": [32], "max_iter": 5}), json!({"layers": [64, 32], "max_iter": 5})].map(params);
     time("perceptron, 2 candidates, 5 epochs", &MultilayerPerceptron, &matrix, &networks);
 }
@@ -76,5 +83,5 @@ fn matrix() -> Matrix {
     }
     let label: Vec<f64> = margin.iter().map(|m| f64::from(u8::from(unit() < 1.0 / (1.0 + (-m).exp())))).collect();
     let features: Arc<[Feature]> = features.into();
-    Matrix { x: Features { features, values, n_rows: ROWS }, label: label.into(), fold: vec![0; ROWS].into() }
+    Matrix::new(Features { features, values, n_rows: ROWS }, label, ProblemType::Binary)
 }

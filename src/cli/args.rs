@@ -287,6 +287,12 @@ pub(crate) enum RunsCommand {
         /// The run's id, or enough of its beginning.
         id: String,
     },
+    /// Runs side by side: data, features, parameters, metrics, code; what differs is marked.
+    Compare {
+        /// The runs' ids, or enough of their beginnings.
+        #[arg(num_args = 2.., required = true)]
+        ids: Vec<String>,
+    },
 }
 
 /// `tidemill jobs`.

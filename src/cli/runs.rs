@@ -11,12 +11,13 @@ use super::error::{CliError, Result};
 use super::output::Output;
 use super::session;
 
-/// Lists run records, or shows one.
+/// Lists run records, shows one, or compares some.
 pub(crate) async fn runs(global: &Global, command: RunsCommand, output: &Arc<Output>) -> Result<()> {
     let session = session::local(global, Arc::new(Silent)).await?;
     match command {
         RunsCommand::List => list(&session, output).await,
         RunsCommand::Show { id } => show(&session, &id, output).await,
+        RunsCommand::Compare { ids } => compare(&session, &ids, output).await,
     }
 }
 
@@ -35,6 +36,17 @@ async fn list(session: &Session, output: &Output) -> Result<()> {
 async fn show(session: &Session, id: &str, output: &Output) -> Result<()> {
     let record = find(session, id).await?;
     if output.is_json() { output.object(&record) } else { output.write(report::run_text(&record)) }
+}
+
+async fn compare(session: &Session, ids: &[String], output: &Output) -> Result<()> {
+    let mut records = Vec::with_capacity(ids.len());
+    for id in ids {
+        records.push(find(session, id).await?);
+    }
+    if output.is_json() {
+        return records.iter().try_for_each(|record| output.object(record));
+    }
+    output.write(report::comparison_table(&records))
 }
 
 /// The run with this id, or the only one whose id begins so.

@@ -12,8 +12,8 @@ use super::plots::{calibration_plot, grid_plot, roc_plot};
 use super::profile::profile_table;
 use super::table::{Align, Table};
 use super::text::{
-    by_size, calibration_table, candidates_table, checks_table, evaluation_lines, fit_passes, grid_sentence,
-    input_text, left_out, ranked, version_text,
+    by_size, calibration_table, candidates_table, checks_table, confusion_table, evaluation_lines, fit_passes,
+    grid_sentence, input_text, left_out, ranked, version_text,
 };
 
 /// The most importances that the page shows.
@@ -32,16 +32,24 @@ pub fn training_page(
     profile: Option<&Profile>,
 ) -> Result<String, ReportError> {
     let title = escape(&format!("{}: {}", record.job, version_text(train)));
-    let charts = [
-        figure(&roc_plot(&train.evaluation)?, "ROC curve on the hold-out; dashed: chance."),
-        figure(&calibration_plot(&train.evaluation)?, "Calibration by decile of the score; dashed: perfect."),
-    ];
+    let evaluation = &train.evaluation;
+    let mut charts = Vec::new();
+    if !evaluation.roc_curve.is_empty() {
+        charts.push(figure(&roc_plot(evaluation)?, "ROC curve on the hold-out; dashed: chance."));
+    }
+    if !evaluation.calibration.is_empty() {
+        let caption = "Calibration by decile of the prediction; dashed: perfect.";
+        charts.push(figure(&calibration_plot(evaluation)?, caption));
+    }
+    let charts =
+        if charts.is_empty() { String::new() } else { format!("<div class=\"pair\">{}</div>", charts.concat()) };
     let grid = grid_plot(&ranked(train), &train.metric)?;
     let grid = figure(&grid, "A dot per candidate at its mean, the line spans its folds. Best first.");
     let body = [
         header(record, train),
-        section("Evaluation on the hold-out", &format!("<div class=\"pair\">{}</div>", charts.concat())),
-        section("Calibration", &table(&calibration_table(&train.evaluation))),
+        section("Evaluation on the hold-out", &charts),
+        section("Calibration", &table(&calibration_table(evaluation))),
+        section("Rows by class and by the class that was predicted", &table(&confusion_table(train))),
         section("Grid", &format!("<p>{}.</p>{grid}", escape(&grid_sentence(train)))),
         section("Candidates", &table(&candidates_table(train))),
         section("The best of each estimator", &by_estimator(train)),
@@ -64,7 +72,7 @@ fn header(record: &RunRecord, train: &TrainRecord) -> String {
     let when = record.started_at.get(..16).unwrap_or(&record.started_at).replace('T', " ");
     let mut tiles = String::new();
     for (name, value) in evaluation_lines(&train.evaluation) {
-        let _ = write!(tiles, "<div class=\"tile\"><b>{}</b><span>{name}</span></div>", escape(&value));
+        let _ = write!(tiles, "<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(&value), escape(&name));
     }
     let badge = if train.promoted {
         "<span class=\"badge moved\">alias moved</span>"

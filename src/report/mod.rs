@@ -2,6 +2,7 @@
 //!
 //! Everything here is a pure function of a run record or a profile; nothing reads the warehouse or prints.
 
+mod compare;
 mod format;
 mod html;
 mod plots;
@@ -9,6 +10,7 @@ mod profile;
 mod table;
 mod text;
 
+pub use compare::comparison_table;
 pub use html::training_page;
 pub use plots::{calibration_plot, grid_plot, roc_plot};
 pub use profile::profile_table;

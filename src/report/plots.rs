@@ -7,10 +7,12 @@ use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use tidemill_engine::jobs::{CandidateRecord, Evaluation};
+use tidemill_engine::jobs::CandidateRecord;
+use tidemill_ml::estimator::ProblemType;
+use tidemill_ml::eval::{Evaluation, Metric};
 
 use super::ReportError;
-use super::format::metric_name;
+use super::format::{metric, metric_name};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Mesh<'a, 'b, 'c> = MeshStyle<'a, 'b, RangedCoordf64, RangedCoordf64, SVGBackend<'c>>;
@@ -52,30 +54,37 @@ pub fn roc_plot(evaluation: &Evaluation) -> Result<String, ReportError> {
         let mut chart = chart(area).build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
         let mut mesh = chart.configure_mesh();
         style(&mut mesh).x_desc("false positive rate").y_desc("true positive rate").draw()?;
-        chart.draw_series(diagonal(1.0))?;
+        chart.draw_series(diagonal(0.0, 1.0))?;
         let points = finite(&evaluation.roc_curve);
         chart.draw_series(AreaSeries::new(points.clone(), 0.0, PALETTE[0].mix(0.10)))?;
         chart.draw_series(LineSeries::new(points, PALETTE[0].stroke_width(2)))?;
-        let label = format!("area {:.4}", evaluation.area_under_roc);
-        chart.draw_series([Text::new(label, (0.66, 0.12), text(15))])?;
+        let area = metric(evaluation.metrics.get(Metric::AreaUnderRoc.name()).copied());
+        chart.draw_series([Text::new(format!("area {area}"), (0.66, 0.12), text(15))])?;
         Ok(())
     })
 }
 
-/// Mean score against actual rate, a point per decile, with the line of perfect calibration.
+/// Mean prediction against mean label, a point per decile, with the line of perfect calibration.
 ///
 /// # Errors
 /// When the plotting library refuses the data.
 pub fn calibration_plot(evaluation: &Evaluation) -> Result<String, ReportError> {
-    let points: Vec<(f64, f64)> = evaluation.calibration.iter().map(|b| (b.mean_score, b.actual_rate)).collect();
+    let points: Vec<(f64, f64)> = evaluation.calibration.iter().map(|b| (b.mean_prediction, b.mean_label)).collect();
     let points = finite(&points);
-    let top = points.iter().fold(0.0f64, |m, (x, y)| m.max(*x).max(*y));
-    let top = ((top * 10.5).ceil() / 10.0).clamp(0.1, 1.0);
+    let is_binary = evaluation.problem_type == ProblemType::Binary;
+    let (low, high) =
+        points.iter().fold((f64::MAX, f64::MIN), |(low, high), (x, y)| (low.min(*x).min(*y), high.max(*x).max(*y)));
+    let (low, high) = if is_binary || low >= high {
+        (0.0, ((high * 10.5).ceil() / 10.0).clamp(0.1, 1.0))
+    } else {
+        (low - (high - low) * 0.05, high + (high - low) * 0.05)
+    };
+    let axes = if is_binary { ["mean score", "actual rate"] } else { ["mean prediction", "mean label"] };
     svg("calibration", SQUARE, |area| {
-        let mut chart = chart(area).build_cartesian_2d(0.0..top, 0.0..top)?;
+        let mut chart = chart(area).build_cartesian_2d(low..high, low..high)?;
         let mut mesh = chart.configure_mesh();
-        style(&mut mesh).x_desc("mean score of the decile").y_desc("actual rate").draw()?;
-        chart.draw_series(diagonal(top))?;
+        style(&mut mesh).x_desc(format!("{} of the decile", axes[0])).y_desc(axes[1]).draw()?;
+        chart.draw_series(diagonal(low, high))?;
         chart.draw_series(LineSeries::new(points.clone(), PALETTE[0].stroke_width(2)))?;
         chart.draw_series(points.iter().map(|p| Circle::new(*p, 4, PALETTE[0].filled())))?;
         Ok(())
@@ -187,8 +196,8 @@ fn text(size: u32) -> TextStyle<'static> {
     (FONT, size).into_font().color(&INK)
 }
 
-fn diagonal(top: f64) -> DashedLineSeries<std::array::IntoIter<(f64, f64), 2>, u32> {
-    DashedLineSeries::new([(0.0, 0.0), (top, top)], 5, 5, MUTED.stroke_width(1))
+fn diagonal(low: f64, high: f64) -> DashedLineSeries<std::array::IntoIter<(f64, f64), 2>, u32> {
+    DashedLineSeries::new([(low, low), (high, high)], 5, 5, MUTED.stroke_width(1))
 }
 
 fn finite(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
@@ -197,7 +206,7 @@ fn finite(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_engine::jobs::CalibrationBin;
+    use tidemill_ml::eval::CalibrationBin;
 
     use super::*;
 
@@ -221,7 +230,7 @@ mod tests {
     #[test]
     fn points_that_are_not_numbers_are_left_out() {
         let roc_curve = vec![(0.0, 0.0), (f64::NAN, 0.5), (1.0, 1.0)];
-        let calibration = vec![CalibrationBin { n_rows: 1, mean_score: f64::NAN, actual_rate: 0.1 }];
+        let calibration = vec![CalibrationBin { n_rows: 1, mean_prediction: f64::NAN, ..Default::default() }];
         let evaluation = Evaluation { roc_curve, calibration, ..Default::default() };
         assert!(!roc_plot(&evaluation).unwrap().contains("NaN"));
         assert!(!calibration_plot(&evaluation).unwrap().contains("NaN"));

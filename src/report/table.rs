@@ -20,8 +20,8 @@ pub struct Table {
 
 impl Table {
     /// A table with these columns and no rows.
-    pub fn new<const N: usize>(columns: [(&str, Align); N]) -> Self {
-        Self { columns: columns.map(|(name, align)| (name.to_owned(), align)).into(), rows: Vec::new() }
+    pub fn new<'a>(columns: impl IntoIterator<Item = (&'a str, Align)>) -> Self {
+        Self { columns: columns.into_iter().map(|(name, align)| (name.to_owned(), align)).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; cells beyond the columns are not shown, missing ones are empty.

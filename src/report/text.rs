@@ -4,7 +4,9 @@ use std::fmt::{self, Write};
 
 use serde_json::Value;
 use tidemill_engine::checks::Outcome;
-use tidemill_engine::jobs::{CandidateRecord, Evaluation, RunRecord, ScoreRecord, TrainRecord};
+use tidemill_engine::jobs::{CandidateRecord, RunRecord, ScoreRecord, TrainRecord};
+use tidemill_ml::estimator::ProblemType;
+use tidemill_ml::eval::{Evaluation, Metric};
 
 use super::format::{count, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands};
 use super::table::{Align, Table};
@@ -13,6 +15,8 @@ use super::table::{Align, Table};
 const MAX_PARTITIONS_NAMED: usize = 6;
 /// The most importances that are shown.
 const MAX_IMPORTANCES: usize = 12;
+/// The most classes whose confusion is shown.
+const MAX_CONFUSED: usize = 24;
 
 /// What a run read, found, decided and wrote, and how long each step took.
 pub fn run_text(record: &RunRecord) -> String {
@@ -45,8 +49,8 @@ fn outcome(run: &RunRecord) -> String {
     match (&run.train, &run.score, &run.error) {
         (_, _, Some(error)) => error.lines().next().unwrap_or_default().to_owned(),
         (Some(t), _, _) => {
-            let value = metric(Some(t.evaluation.area_under_roc));
-            format!("{} version {}, area under ROC {value}", t.model, t.version)
+            let value = metric(t.evaluation.metrics.get(&t.metric).copied());
+            format!("{} version {}, {} {value}", t.model, t.version, metric_name(&t.metric))
         }
         (_, Some(s), _) => format!("{} rows into {}", thousands(s.n_rows), s.table),
         _ => String::new(),
@@ -71,7 +75,7 @@ fn write_run(out: &mut String, record: &RunRecord) -> fmt::Result {
     write_steps(out, record)
 }
 
-fn total_seconds(record: &RunRecord) -> f64 {
+pub(super) fn total_seconds(record: &RunRecord) -> f64 {
     let parse = |t: &str| chrono::DateTime::parse_from_rfc3339(t).ok();
     let ended = record.finished_at.as_deref().and_then(parse);
     match (parse(&record.started_at), ended) {
@@ -167,17 +171,18 @@ pub(super) fn left_out(train: &TrainRecord) -> String {
     )
 }
 
-/// All candidates, the best first, those that failed last.
+/// All candidates, the best first, those that were given up early behind the others, those that failed last.
 pub(super) fn ranked(train: &TrainRecord) -> Vec<&CandidateRecord> {
     let mut candidates: Vec<&CandidateRecord> = train.candidates.iter().collect();
-    let lower_is_better = train.metric.contains("loss");
+    let lower_is_better = train.metric.parse::<Metric>().is_ok_and(|metric| !metric.larger_is_better());
     candidates.sort_by(|a, b| {
         let order = match (a.mean, b.mean) {
             (Some(a), Some(b)) if lower_is_better => a.total_cmp(&b),
             (Some(a), Some(b)) => b.total_cmp(&a),
             (a, b) => b.is_some().cmp(&a.is_some()),
         };
-        (b.id == train.best).cmp(&(a.id == train.best)).then(order).then(a.id.cmp(&b.id))
+        let trained_longer = b.share.total_cmp(&a.share);
+        (b.id == train.best).cmp(&(a.id == train.best)).then(trained_longer).then(order).then(a.id.cmp(&b.id))
     });
     candidates
 }
@@ -195,7 +200,10 @@ pub(super) fn candidates_table(train: &TrainRecord) -> Table {
     for c in ranked(train) {
         let folds = match &c.error {
             Some(error) => format!("failed: {error}"),
-            None => c.folds.iter().map(|f| metric(*f)).collect::<Vec<_>>().join(" "),
+            None => {
+                let folds = c.folds.iter().map(|f| metric(*f)).collect::<Vec<_>>().join(" ");
+                if c.share < 1.0 { format!("{folds}, given up at {}", percent(c.share)) } else { folds }
+            }
         };
         let cells = [c.id.to_string(), c.estimator.clone(), params_text(&c.params), metric(c.mean), folds];
         table.row(cells.into_iter().chain([seconds(c.seconds)]));
@@ -240,28 +248,53 @@ fn write_holdout(out: &mut String, train: &TrainRecord) -> fmt::Result {
             writeln!(out, "  {estimator:<28}{}", metric(Some(*value)))?;
         }
     }
-    heading(out, "Calibration by decile of the score")?;
-    write!(out, "{}", calibration_table(&train.evaluation))
+    if !train.evaluation.calibration.is_empty() {
+        heading(out, "Calibration by decile of the prediction")?;
+        write!(out, "{}", calibration_table(&train.evaluation))?;
+    }
+    if !train.evaluation.confusion.is_empty() {
+        heading(out, "Rows by class and by the class that was predicted")?;
+        write!(out, "{}", confusion_table(train))?;
+    }
+    Ok(())
 }
 
 /// The evaluation's figures by name.
-pub(super) fn evaluation_lines(evaluation: &Evaluation) -> [(&'static str, String); 5] {
-    [
-        ("area under ROC", metric(Some(evaluation.area_under_roc))),
-        ("area under PR", metric(Some(evaluation.area_under_pr))),
-        ("log loss", metric(Some(evaluation.log_loss))),
-        ("accuracy", percent(evaluation.accuracy)),
-        ("positive", percent(evaluation.positive_rate)),
-    ]
+pub(super) fn evaluation_lines(evaluation: &Evaluation) -> Vec<(String, String)> {
+    let figures = Metric::of(evaluation.problem_type)
+        .filter_map(|m| Some((metric_name(m.name()), metric(Some(*evaluation.metrics.get(m.name())?)))));
+    let is_binary = evaluation.problem_type == ProblemType::Binary;
+    let mean = evaluation.mean_label.map(|mean| {
+        if is_binary { ("positive".to_owned(), percent(mean)) } else { ("mean label".to_owned(), metric(Some(mean))) }
+    });
+    figures.chain(mean).collect()
 }
 
-/// The deciles: rows, mean score, actual rate.
+/// The deciles: rows, mean prediction, mean label.
 pub(super) fn calibration_table(evaluation: &Evaluation) -> Table {
     let right = Align::Right;
-    let mut table = Table::new([("decile", right), ("rows", right), ("mean score", right), ("actual rate", right)]);
+    let columns = match evaluation.problem_type {
+        ProblemType::Binary => ["mean score", "actual rate"],
+        _ => ["mean prediction", "mean label"],
+    };
+    let mut table = Table::new([("decile", right), ("rows", right), (columns[0], right), (columns[1], right)]);
     for (i, bin) in evaluation.calibration.iter().enumerate() {
-        let figures = [bin.mean_score, bin.actual_rate].map(|v| metric(Some(v)));
+        let figures = [bin.mean_prediction, bin.mean_label].map(|v| metric(Some(v)));
         table.row([(i + 1).to_string(), thousands(bin.n_rows)].into_iter().chain(figures));
+    }
+    table
+}
+
+/// Rows by class, a column for each class that is predicted; nothing of more classes than fit a page.
+pub(super) fn confusion_table(train: &TrainRecord) -> Table {
+    let classes: Vec<&str> = train.classes.iter().map(String::as_str).take(MAX_CONFUSED + 1).collect();
+    if classes.len() > MAX_CONFUSED {
+        return Table::new([("class", Align::Left)]);
+    }
+    let columns = classes.iter().map(|class| (*class, Align::Right));
+    let mut table = Table::new([("class", Align::Left)].into_iter().chain(columns));
+    for (class, row) in classes.iter().zip(&train.evaluation.confusion) {
+        table.row([(*class).to_owned()].into_iter().chain(row.iter().map(|n| thousands(*n))));
     }
     table
 }
@@ -336,7 +369,7 @@ mod tests {
     use super::*;
 
     fn candidate(id: usize, mean: Option<f64>) -> CandidateRecord {
-        CandidateRecord { id, mean, estimator: "trees".into(), ..Default::default() }
+        CandidateRecord { id, mean, share: 1.0, estimator: "trees".into(), ..Default::default() }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod cli_features;
 mod cli_flights;
 mod cli_interrupt;
 mod cli_jobs;
+mod cli_problems;
 mod cli_s3;
 mod cluster;
 mod slt;

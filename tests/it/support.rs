@@ -222,6 +222,7 @@ tables:
 features: features.sql
 key: [id]
 label: late
+null_labels: leave_out
 split:
   train: ds < date '2024-01-09'
   holdout: ds >= date '2024-01-09'

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tidemill::estimator::ParamGrid;
+use tidemill::estimator::{ParamGrid, ProblemType};
 use tidemill::prelude::*;
 use tidemill_scheduler::client::{JobSummary, JobsClient};
 
@@ -22,13 +22,14 @@ async fn seven_tasks_over_three_executors_run_once_each() {
     let grid = ParamGrid::from_json(&json!({"logistic_regression": {"reg_param": [0.0, 0.1]}})).unwrap();
     let search = GridSearch {
         pipeline: Pipeline::from_value(&stages, &plugins.stages).unwrap(),
-        candidates: grid.candidates(|name| plugins.estimators.get(name)).unwrap(),
+        candidates: grid.candidates(ProblemType::Binary, |name| plugins.estimators.get(name)).unwrap(),
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
-        label: "late".to_owned(),
+        label: Label::binary("late"),
         n_folds: 7,
         fold_by: "day".to_owned(),
         metric: "area_under_roc".parse().unwrap(),
         threshold: 0.5,
+        halving: None,
         seed: 1,
     };
     let scratch = session.warehouse().root().join("scratch");

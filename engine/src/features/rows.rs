@@ -63,7 +63,7 @@ impl Session {
         {
             return Err(EngineError::Invalid("expected one SELECT".to_owned()));
         }
-        Ok(self.data_frame(self.with_models(plan, Device::Cpu).await?))
+        Ok(self.data_frame(self.with_models(plan, Device::Cpu, Default::default()).await?))
     }
 
     /// A source, cut to the days and their look-back where it has a time.

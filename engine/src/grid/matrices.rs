@@ -1,12 +1,14 @@
 //! From feature rows to matrices in the store.
 
+use arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::dataframe::DataFrame;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, cast};
 use tidemill_connectors::sink::{Compression, SinkFormat, SinkSpec};
 use tidemill_connectors::stores::Location;
 use tidemill_ml::pipeline::{PipelineModel, Subset};
 
+use super::label::Label;
 use super::search::GridSearch;
 use crate::plan::train::MatrixRef;
 use crate::session::Session;
@@ -17,6 +19,9 @@ pub const FOLD_COLUMN: &str = "__fold";
 
 /// The column that holds a row's label.
 const LABEL_COLUMN: &str = "__label";
+
+/// The column that holds a row's weight.
+const WEIGHT_COLUMN: &str = "__weight";
 
 /// Writes matrices of one search's rows.
 pub(super) struct MatrixWriter<'a> {
@@ -57,16 +62,20 @@ pub async fn write_matrix(
     rows: DataFrame,
     (model, fitted_on): (&PipelineModel, &Subset),
     key: &[String],
-    label: &str,
+    label: &Label,
     folder: &Location,
 ) -> Result<MatrixRef> {
     let column = |name: &str| Expr::Column(Column::new_unqualified(name));
     let keys: Vec<String> = (0..key.len()).map(|i| format!("__key_{i}")).collect();
-    let mut rows = rows.with_column(LABEL_COLUMN, column(label))?;
+    let mut rows = rows.with_column(LABEL_COLUMN, label.expr()?)?;
+    if let Some(weight) = &label.weight {
+        rows = rows.with_column(WEIGHT_COLUMN, cast(column(weight), DataType::Float64))?;
+    }
     for (name, key) in keys.iter().zip(key) {
         rows = rows.with_column(name, column(key))?;
     }
-    let carried: Vec<&str> = keys.iter().map(String::as_str).chain([LABEL_COLUMN, FOLD_COLUMN]).collect();
+    let weight = label.weight.as_ref().map(|_| WEIGHT_COLUMN);
+    let carried: Vec<&str> = keys.iter().map(String::as_str).chain([LABEL_COLUMN, FOLD_COLUMN]).chain(weight).collect();
     let (_, plan) = model.transform_training(rows, fitted_on, &carried)?.into_parts();
     let mut spec = SinkSpec::new(folder.to_string(), SinkFormat::ArrowIpc, "matrix");
     // Read a few times and deleted: what a slower compression saves in bytes it never earns back.
@@ -81,6 +90,9 @@ pub async fn write_matrix(
         key: keys,
         features: serde_json::to_string(&model.features()[..])?,
         label: LABEL_COLUMN.to_owned(),
+        problem: label.problem,
+        n_classes: label.n_classes(),
+        weight: weight.map(str::to_owned),
         fold: FOLD_COLUMN.to_owned(),
     })
 }

@@ -5,10 +5,14 @@
 //! is a group: the candidates of one estimator on one fold. Groups are formed from the grid alone, never from the
 //! executors at hand, so the result does not depend on the cluster.
 
+mod halving;
+mod label;
 mod matrices;
 mod search;
 #[cfg(test)]
 mod tests;
 
+pub use halving::{Halving, Resource};
+pub use label::Label;
 pub use matrices::{FOLD_COLUMN, write_matrix};
 pub use search::{GridSearch, Refit, SearchResult};

@@ -1,19 +1,22 @@
 //! The search itself: fit the stages, write the matrices, train the groups, refit the best.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, UInt32Type};
 use datafusion::common::Column;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit, when};
 use tidemill_connectors::stores::Location;
-use tidemill_ml::estimator::{Candidate, Model, fold_hash_of};
-use tidemill_ml::eval::Metric;
+use tidemill_ml::estimator::{Candidate, Model, Params, ProblemType, fold_hash_of};
+use tidemill_ml::eval::{Evaluation, Metric};
 use tidemill_ml::pipeline::{Fit, Pipeline, PipelineModel, Subset};
 
+use super::halving::{Halving, Resource};
+use super::label::Label;
 use super::matrices::{FOLD_COLUMN, MatrixWriter};
-use crate::jobs::{CandidateRecord, Evaluation, StepRecord};
+use crate::jobs::{CandidateRecord, StepRecord};
 use crate::plan::train::{HELD_OUT, MatrixRef, TrainNode, TrainOutcome, TrainTask, outcomes, params_value, task_table};
 use crate::progress::Step;
 use crate::session::Session;
@@ -28,8 +31,8 @@ pub struct GridSearch {
     pub candidates: Vec<Candidate>,
     /// The columns that identify a row; rows are trained on in their order.
     pub key: Vec<String>,
-    /// The label's column, 0 or 1; rows where it is null are left out.
-    pub label: String,
+    /// What is to be learnt.
+    pub label: Label,
     /// How many folds.
     pub n_folds: u32,
     /// The column whose hash deals the rows to folds.
@@ -38,6 +41,8 @@ pub struct GridSearch {
     pub metric: Metric,
     /// The score from which a row is predicted to be positive.
     pub threshold: f64,
+    /// How hopeless candidates are given up early; all are trained to the end without it.
+    pub halving: Option<Halving>,
     /// The seed of folds, samples and starts.
     pub seed: u64,
 }
@@ -72,6 +77,8 @@ pub struct SearchResult {
     pub stage_fits: BTreeMap<String, usize>,
     /// Groups of the grid.
     pub n_groups: usize,
+    /// Fits of a candidate on a fold, the refits not counted.
+    pub n_fits: usize,
     /// Steps with their times.
     pub steps: Vec<StepRecord>,
 }
@@ -116,6 +123,7 @@ impl GridSearch {
     ) -> Result<SearchResult> {
         let pipeline = self.validated(session, &rows)?;
         let rows = self.with_folds(rows, train, holdout)?;
+        self.check_folds(&rows).await?;
         let mut steps = Vec::new();
 
         let step = Step::start(
@@ -131,13 +139,8 @@ impl GridSearch {
         let (folds, all) = matrices.split_at(self.n_folds as usize);
         let [all] = all else { return Err(EngineError::Internal("no matrix for the refit".to_owned())) };
 
-        let tasks = self.tasks(folds);
-        let n_groups = tasks.len();
-        let step = Step::start(session.progress(), "grid", self.describe(n_groups), Some(n_groups as u64));
-        let found = run_tasks(session, &tasks).await?;
-        let candidates = self.summarise(&found);
+        let (candidates, n_groups, n_fits) = self.compare(session, folds, &mut steps).await?;
         let best = self.best_of(&candidates, None)?;
-        steps.push(step.finish(self.describe_best(&candidates[best])));
 
         let step = Step::start(session.progress(), "refit", "the best of each estimator on all folds", None);
         let refit = run_tasks(session, &self.refit_tasks(&candidates, all, n_groups)).await?;
@@ -153,27 +156,71 @@ impl GridSearch {
             fit_passes: fit.passes,
             stage_fits: fit.stage_fits,
             n_groups,
+            n_fits,
             steps,
         })
+    }
+
+    /// Trains the candidates on their folds, rung by rung; gives them with the numbers of groups and fits.
+    async fn compare(
+        &self,
+        session: &Session,
+        folds: &[MatrixRef],
+        steps: &mut Vec<StepRecord>,
+    ) -> Result<(Vec<CandidateRecord>, usize, usize)> {
+        let shares = self.halving.map_or(vec![1.0], |halving| halving.shares(self.candidates.len()));
+        let mut records: Vec<CandidateRecord> = Vec::new();
+        let mut left: Vec<usize> = (0..self.candidates.len()).collect();
+        let (mut n_groups, mut n_fits) = (0, 0);
+        for (rung, &share) in shares.iter().enumerate() {
+            let chosen: Vec<Candidate> = left.iter().map(|&id| self.candidates[id].clone()).collect();
+            let tasks = self.tasks(folds, &chosen, n_groups, share);
+            n_groups += tasks.len();
+            n_fits += chosen.len() * folds.len();
+            let name = if shares.len() == 1 { "grid".to_owned() } else { format!("rung {}", rung + 1) };
+            let what = self.describe(chosen.len(), tasks.len(), share);
+            let step = Step::start(session.progress(), &name, what, Some(tasks.len() as u64));
+            let found = self.summarise(&chosen, &run_tasks(session, &tasks).await?, share);
+            if let Some(halving) = self.halving.filter(|_| share < 1.0) {
+                left = halving.survivors(&found, self.metric);
+            }
+            let best = self.best_of(&found, None)?;
+            steps.push(
+                step.finish(found.iter().find(|c| c.id == best).map(|c| self.describe_best(c)).unwrap_or_default()),
+            );
+            keep(&mut records, found);
+        }
+        Ok((records, n_groups, n_fits))
     }
 
     /// The pipeline over these rows, once everything is checked that can be known before anything runs.
     fn validated(&self, session: &Session, rows: &DataFrame) -> Result<Pipeline> {
         let schema = rows.schema();
-        for column in self.key.iter().chain([&self.label, &self.fold_by]) {
+        for column in self.key.iter().chain(self.label.columns()).chain([&self.fold_by]) {
             if !schema.has_column_with_unqualified_name(column) {
                 let names = schema.fields().iter().map(|f| f.name().as_str());
                 let hint = crate::nearest(column, names).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
                 return Err(EngineError::Invalid(format!("the feature query has no column {column:?}{hint}")));
             }
         }
+        self.metric.check(self.label.problem)?;
+        if let Some(halving) = self.halving {
+            halving.check()?;
+            let without = self.candidates.iter().find(|c| !c.params.get("max_iter").is_some_and(|n| n.is_u64()));
+            if let (Resource::Iterations, Some(c)) = (halving.resource, without) {
+                return Err(EngineError::Invalid(format!(
+                    "halving by iterations needs max_iter in each candidate; candidate {} ({}) has none",
+                    c.id, c.estimator
+                )));
+            }
+        }
         for c in &self.candidates {
             let estimator = session.plugins().estimators.get(&c.estimator)?;
             estimator
-                .validate(&c.params)
+                .validate(&c.params, self.label.problem)
                 .map_err(|e| EngineError::Invalid(format!("candidate {} ({}): {e}", c.id, c.estimator)))?;
         }
-        let excluded = self.key.iter().chain([&self.label, &self.fold_by]).map(String::as_str);
+        let excluded = self.key.iter().chain(self.label.columns()).chain([&self.fold_by]).map(String::as_str);
         let pipeline = self.pipeline.bind(schema.as_arrow(), &excluded.collect::<Vec<_>>())?;
         pipeline.validate(schema.as_arrow())?;
         Ok(pipeline)
@@ -185,8 +232,40 @@ impl GridSearch {
         let hash = fold_hash_of(column(&self.fold_by), self.seed);
         let fold = cast(hash % lit(u64::from(self.n_folds)), DataType::UInt32);
         let fold = when(train, fold).when(holdout, lit(HELD_OUT)).end()?;
-        let labelled = rows.filter(column(&self.label).is_not_null())?.with_column(FOLD_COLUMN, fold)?;
+        let labelled = rows.filter(self.label.is_known())?.with_column(FOLD_COLUMN, fold)?;
         Ok(labelled.filter(column(FOLD_COLUMN).is_not_null())?)
+    }
+
+    /// Checks that no fold's models are trained without a class, or validated on one class only.
+    async fn check_folds(&self, rows: &DataFrame) -> Result<()> {
+        if !self.label.problem.is_classification() {
+            return Ok(());
+        }
+        let fold = || Expr::Column(Column::new_unqualified(FOLD_COLUMN));
+        let found = rows.clone().filter(fold().not_eq(lit(HELD_OUT)))?;
+        let found =
+            found.select(vec![cast(self.label.expr()?, DataType::UInt32).alias("class"), fold()])?.distinct()?;
+        let mut folds_of = vec![BTreeSet::new(); self.label.n_classes()];
+        for batch in found.collect().await? {
+            let [classes, folds] = [0, 1].map(|i| batch.column(i).as_primitive::<UInt32Type>());
+            for (class, fold) in classes.iter().flatten().zip(folds.values()) {
+                if let Some(of_class) = folds_of.get_mut(class as usize) {
+                    of_class.insert(*fold);
+                }
+            }
+        }
+        let is_binary = self.label.problem == ProblemType::Binary;
+        let fewest = if is_binary { self.n_folds as usize } else { 2 };
+        let Some(class) = folds_of.iter().position(|folds| folds.len() < fewest) else { return Ok(()) };
+        let name = self.label.classes.as_ref().map_or(class.to_string(), |classes| classes.names()[class].clone());
+        Err(EngineError::Invalid(format!(
+            "class {name} of label {:?} has rows in {} of {} folds, expected {fewest} or more: other folds would be trained or \
+             validated without it; take fewer folds, or deal rows by a column other than {:?}",
+            self.label.column,
+            folds_of[class].len(),
+            self.n_folds,
+            self.fold_by
+        )))
     }
 
     /// The rows that each fit sees: all folds but one, and all of them last, whose profile the model keeps.
@@ -222,14 +301,25 @@ impl GridSearch {
         Ok(matrices)
     }
 
-    /// One group for each estimator and fold.
-    fn tasks(&self, folds: &[MatrixRef]) -> Vec<TrainTask> {
+    /// One group for each estimator and fold of these candidates, with a share of the resource.
+    fn tasks(&self, folds: &[MatrixRef], chosen: &[Candidate], first_group: usize, share: f64) -> Vec<TrainTask> {
+        let resource = self.halving.map_or(Resource::Rows, |halving| halving.resource);
+        let params = |c: &Candidate| match resource {
+            Resource::Iterations if share < 1.0 => with_iterations(&c.params, share),
+            _ => c.params.clone(),
+        };
+        let row_share = if resource == Resource::Rows { share } else { 1.0 };
         let mut tasks = Vec::new();
         for estimator in self.estimators() {
             let candidates: Vec<_> =
-                self.candidates.iter().filter(|c| c.estimator == estimator).map(|c| (c.id, c.params.clone())).collect();
+                chosen.iter().filter(|c| c.estimator == estimator).map(|c| (c.id, params(c))).collect();
+            if candidates.is_empty() {
+                continue;
+            }
             for (fold, matrix) in (0..).zip(folds) {
-                tasks.push(self.task(tasks.len(), matrix, Some(fold), &estimator, candidates.clone()));
+                let group = first_group + tasks.len();
+                let task = self.task(group, matrix, Some(fold), &estimator, candidates.clone());
+                tasks.push(TrainTask { row_share, ..task });
             }
         }
         tasks
@@ -241,7 +331,7 @@ impl GridSearch {
         matrix: &MatrixRef,
         fold: Option<u32>,
         estimator: &str,
-        candidates: Vec<(usize, tidemill_ml::estimator::Params)>,
+        candidates: Vec<(usize, Params)>,
     ) -> TrainTask {
         TrainTask {
             group,
@@ -251,6 +341,7 @@ impl GridSearch {
             candidates,
             metric: self.metric.to_string(),
             threshold: self.threshold,
+            row_share: 1.0,
             seed: self.seed,
         }
     }
@@ -277,8 +368,8 @@ impl GridSearch {
     }
 
     /// Outcomes by candidate: metrics by fold, their mean, time and errors.
-    fn summarise(&self, found: &[TrainOutcome]) -> Vec<CandidateRecord> {
-        self.candidates
+    fn summarise(&self, chosen: &[Candidate], found: &[TrainOutcome], share: f64) -> Vec<CandidateRecord> {
+        chosen
             .iter()
             .map(|c| {
                 let own: Vec<&TrainOutcome> = found.iter().filter(|o| o.candidate == c.id).collect();
@@ -297,18 +388,22 @@ impl GridSearch {
                     seconds: own.iter().map(|o| o.seconds).sum(),
                     error: own.iter().find_map(|o| o.error.clone()),
                     executors,
+                    share,
                 }
             })
             .collect()
     }
 
     /// The best candidate by mean over folds, of one estimator or of all; the first of equals.
+    ///
+    /// Those that were given up early are not among them, unless all of an estimator were.
     fn best_of(&self, candidates: &[CandidateRecord], estimator: Option<&str>) -> Result<usize> {
-        let better = |a: f64, b: f64| if self.metric.larger_is_better() { a > b } else { a < b };
+        let of_estimator = || candidates.iter().filter(|c| estimator.is_none_or(|e| c.estimator == e));
+        let most = of_estimator().filter(|c| c.mean.is_some()).map(|c| c.share).fold(0.0, f64::max);
         let mut best: Option<(usize, f64)> = None;
-        for c in candidates.iter().filter(|c| estimator.is_none_or(|e| c.estimator == e)) {
+        for c in of_estimator().filter(|c| c.share == most) {
             if let Some(mean) = c.mean.filter(|m| m.is_finite())
-                && best.is_none_or(|(_, b)| better(mean, b))
+                && best.is_none_or(|(_, b)| self.metric.is_better(mean, b))
             {
                 best = Some((c.id, mean));
             }
@@ -345,8 +440,13 @@ impl GridSearch {
         Ok(refits)
     }
 
-    fn describe(&self, n_groups: usize) -> String {
-        format!("{} candidates × {} folds in {n_groups} groups", self.candidates.len(), self.n_folds)
+    fn describe(&self, n_candidates: usize, n_groups: usize, share: f64) -> String {
+        let of = match self.halving.map(|halving| halving.resource) {
+            Some(Resource::Rows) => format!(", {:.0} % of the rows", share * 100.0),
+            Some(Resource::Iterations) => format!(", {:.0} % of the iterations", share * 100.0),
+            None => String::new(),
+        };
+        format!("{n_candidates} candidates × {} folds in {n_groups} groups{of}", self.n_folds)
     }
 
     fn describe_best(&self, best: &CandidateRecord) -> String {
@@ -358,6 +458,28 @@ impl GridSearch {
             best.mean.unwrap_or(f64::NAN)
         )
     }
+}
+
+/// Puts what a rung found of its candidates in the place of what was known of them.
+fn keep(records: &mut Vec<CandidateRecord>, found: Vec<CandidateRecord>) {
+    for new in found {
+        match records.iter_mut().find(|old| old.id == new.id) {
+            Some(old) => {
+                let seconds = old.seconds + new.seconds;
+                *old = CandidateRecord { seconds, ..new };
+            }
+            None => records.push(new),
+        }
+    }
+}
+
+/// Parameters with a share of their iterations, at least one.
+fn with_iterations(params: &Params, share: f64) -> Params {
+    let mut params = params.clone();
+    if let Some(n) = params.get("max_iter").and_then(serde_json::Value::as_u64) {
+        params.insert("max_iter".to_owned(), ((n as f64 * share).ceil() as u64).max(1).into());
+    }
+    params
 }
 
 /// Runs tasks wherever the session runs work, each exactly once in the result.

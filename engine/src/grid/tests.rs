@@ -9,11 +9,11 @@ use arrow::ipc::reader::FileReader;
 use datafusion::prelude::{ident, lit};
 use serde_json::json;
 use tidemill_connectors::stores::Location;
-use tidemill_ml::estimator::ParamGrid;
+use tidemill_ml::estimator::{ParamGrid, ProblemType};
 use tidemill_ml::eval::area_under_roc;
 use tidemill_ml::pipeline::Pipeline;
 
-use super::{FOLD_COLUMN, GridSearch};
+use super::{FOLD_COLUMN, GridSearch, Label};
 use crate::plan::train::{HELD_OUT, in_order};
 use crate::{Session, SessionOptions};
 
@@ -56,13 +56,14 @@ async fn rows_are_trained_on_out_of_fold_and_validated_as_scored() {
     let grid = ParamGrid::from_json(&json!({"logistic_regression": {"reg_param": [0.0]}})).unwrap();
     let search = GridSearch {
         pipeline: Pipeline::from_value(&stages, &plugins.stages).unwrap(),
-        candidates: grid.candidates(|name| plugins.estimators.get(name)).unwrap(),
+        candidates: grid.candidates(ProblemType::Binary, |name| plugins.estimators.get(name)).unwrap(),
         key: vec!["id".to_owned()],
-        label: "y".to_owned(),
+        label: Label::binary("y"),
         n_folds: 3,
         fold_by: "id".to_owned(),
         metric: "area_under_roc".parse().unwrap(),
         threshold: 0.5,
+        halving: None,
         seed: 1,
     };
     let scratch = Location::parse(folder.path().join("scratch").to_str().unwrap()).unwrap();

@@ -1,7 +1,7 @@
 //! Jobs: a training or scoring run from a job file, with its record.
 
-mod evaluate;
 mod expect;
+mod label;
 mod params;
 mod record;
 mod run;
@@ -10,11 +10,9 @@ mod spec;
 mod train;
 mod views;
 
-pub use record::{
-    CalibrationBin, CandidateRecord, Evaluation, RunRecord, ScoreRecord, StepRecord, TrainRecord, ViewRecord,
-};
+pub use record::{CandidateRecord, RunRecord, ScoreRecord, StepRecord, TrainRecord, ViewRecord};
 pub use spec::{
-    Device, FeatureViews, Folds, Grid, Into, Job, JobFile, JobKind, ParamSpec, ParamType, PlainCopy, Promote, Register,
-    ScoreJob, Split, SqlFile, TrainJob,
+    Device, FeatureViews, Folds, Grid, Into, Job, JobFile, JobKind, NullLabels, ParamSpec, ParamType, PlainCopy,
+    Promote, Register, ScoreJob, Search, Split, SqlFile, TrainJob,
 };
 pub(crate) use spec::{read_text, read_yaml, suggestion};

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use tidemill_ml::estimator::ProblemType;
+use tidemill_ml::eval::Evaluation;
+
 use crate::checks::CheckResult;
 
 /// The record of one run, kept as JSON under `runs/` in the warehouse.
@@ -100,6 +103,10 @@ pub struct TrainRecord {
     pub fit_passes: usize,
     /// How many times each stage was fitted: once for each fold and once for the refit.
     pub stage_fits: BTreeMap<String, usize>,
+    /// What was to be learnt.
+    pub problem_type: ProblemType,
+    /// The classes of a multiclass label, by their numbers.
+    pub classes: Vec<String>,
     /// The metric that ranks.
     pub metric: String,
     /// Every candidate, in grid order.
@@ -146,41 +153,14 @@ pub struct CandidateRecord {
     pub error: Option<String>,
     /// The executors that worked on it.
     pub executors: Vec<String>,
+    /// The share of the rows or iterations that it was trained with last: below 1 where it was given up early.
+    #[serde(default = "whole")]
+    pub share: f64,
 }
 
-/// A model's figures on rows that it was not trained on.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Evaluation {
-    /// Rows.
-    pub n_rows: u64,
-    /// Area under the ROC curve.
-    pub area_under_roc: f64,
-    /// Area under the precision-recall curve.
-    pub area_under_pr: f64,
-    /// Log loss.
-    pub log_loss: f64,
-    /// Accuracy at the threshold.
-    pub accuracy: f64,
-    /// Brier score.
-    pub brier: f64,
-    /// The share of positive labels.
-    pub positive_rate: f64,
-    /// Points (false positive rate, true positive rate) of the ROC curve.
-    pub roc_curve: Vec<(f64, f64)>,
-    /// By decile of the score: rows, mean score, actual rate.
-    pub calibration: Vec<CalibrationBin>,
-}
-
-/// One decile of scores.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct CalibrationBin {
-    /// Rows in it.
-    pub n_rows: u64,
-    /// Their mean score.
-    pub mean_score: f64,
-    /// The share of them that were positive.
-    pub actual_rate: f64,
+/// Candidates of records from before any was given up early.
+fn whole() -> f64 {
+    1.0
 }
 
 /// What a scoring run wrote.

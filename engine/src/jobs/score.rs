@@ -6,12 +6,14 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::dataframe::DataFrame;
+use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::{Expr, LogicalPlan, cast, lit};
 use serde_json::json;
 use tidemill_connectors::files::PartitionValues;
 use tidemill_connectors::sink::{PublishMode, SinkFormat, SinkSpec, publish, staging};
 use tidemill_connectors::stores::Location;
-use tidemill_ml::model::ModelVersion;
+use tidemill_ml::estimator::ProblemType;
+use tidemill_ml::model::{Manifest, ModelOutput, ModelVersion};
 
 use super::expect::{Expectations, check_tables};
 use super::params::{ParamValues, bind, date};
@@ -19,7 +21,7 @@ use super::record::{RunRecord, ScoreRecord};
 use super::run::plan_hash;
 use super::spec::{ParamType, PlainCopy, ScoreJob};
 use super::views::{check_views, with_feature_views};
-use crate::plan::predict::{self, ResolvedModel};
+use crate::plan::predict::{self, ModelTypes, ResolvedModel};
 use crate::progress::Step;
 use crate::session::{CommitNote, Session, View, WriteMode};
 use crate::{EngineError, Result};
@@ -51,7 +53,7 @@ pub(super) async fn score(
     let rows = with_feature_views(session, job.feature_views.as_ref(), rows, record).await?;
     check_views(&job.model, &manifest.feature_views, record)?;
     let values = partitions(job, params, &rows).await?;
-    let scored = scored_rows(session, job, record, rows, &model, manifest.threshold)?;
+    let scored = scored_rows(session, job, record, rows, &model, &manifest)?;
     let mode = WriteMode::ReplacePartitions { column: job.into.partition_by.clone(), values: values.clone() };
     let metadata = json!({"run": record.run, "model": model.pinned, "plan_hash": record.plan_hash});
     let note = CommitNote { metadata, read_version: None };
@@ -115,18 +117,22 @@ async fn partitions(job: &ScoreJob, params: &ParamValues, rows: &DataFrame) -> R
     Ok(values.collect())
 }
 
-/// The rows as they are written: the chosen columns, score, prediction, and what made them.
+/// The rows as they are written: the chosen columns, what the model gives (`score` and `predicted` of a binary problem,
+/// `predicted` and `probability` of more classes, else `predicted`), and what made them.
 fn scored_rows(
     session: &Session,
     job: &ScoreJob,
     record: &mut RunRecord,
     rows: DataFrame,
     model: &ResolvedModel,
-    threshold: f64,
+    manifest: &Manifest,
 ) -> Result<LogicalPlan> {
-    let with_score = rows.with_column("score", predict::predict_udf().call(vec![lit(job.model.as_str())]))?;
-    let (_, plan) = with_score.into_parts();
+    let (threshold, problem) = (manifest.threshold, manifest.signature.problem_type);
     let models = [(job.model.clone(), model.clone())].into();
+    let types = ModelTypes::default();
+    types.tell(&models);
+    let with_score = rows.with_column("score", predict::predict_udf(types).call(vec![lit(job.model.as_str())]))?;
+    let (_, plan) = with_score.into_parts();
     let plan = predict::extract(plan, &models, job.device)?;
     record.plan_hash = plan_hash(&plan);
     let column = |name: &str| Expr::Column(Column::new_unqualified(name));
@@ -134,9 +140,15 @@ fn scored_rows(
     if !job.into.columns.contains(&job.into.partition_by) {
         columns.push(column(&job.into.partition_by));
     }
+    let part = |name: &str, alias: &str| get_field(column("score"), name).alias(alias);
+    columns.extend(match (&model.output, problem) {
+        (ModelOutput::Number, ProblemType::Binary) => {
+            vec![column("score"), cast(column("score").gt_eq(lit(threshold)), DataType::Int64).alias("predicted")]
+        }
+        (ModelOutput::Number | ModelOutput::Cluster, _) => vec![column("score").alias("predicted")],
+        (ModelOutput::Classes(_), _) => vec![part("prediction", "predicted"), part("probability", "probability")],
+    });
     columns.extend([
-        column("score"),
-        cast(column("score").gt_eq(lit(threshold)), DataType::Int64).alias("predicted"),
         lit(model.pinned.name.as_str()).alias("model"),
         lit(model.pinned.version as i64).alias("model_version"),
         lit(record.run.as_str()).alias("run"),

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use tidemill_ml::estimator::ProblemType;
 
 use crate::checks::Expectation;
 use crate::features::FeatureView;
+use crate::grid::Halving;
 use crate::{EngineError, Result};
 
 /// A job file, read and checked, with the SQL files that it names loaded.
@@ -76,8 +78,18 @@ pub struct TrainJob {
     pub feature_views: Option<FeatureViews>,
     /// The columns that identify a row; rows are trained on in their order.
     pub key: Vec<String>,
-    /// The label's column: 0 or 1; rows where it is null are left out of training and evaluation.
-    pub label: String,
+    /// The label's column; clustering has none.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// What is to be learnt of it: `binary`, `multiclass`, `regression` or `clustering`.
+    #[serde(default)]
+    pub problem_type: ProblemType,
+    /// What becomes of rows where the label is null.
+    #[serde(default)]
+    pub null_labels: NullLabels,
+    /// The column that says how much a row counts in training; all count alike when absent.
+    #[serde(default)]
+    pub weight: Option<String>,
     /// Which rows are trained on and which are held out.
     pub split: Split,
     /// The stages, in order.
@@ -92,6 +104,17 @@ pub struct TrainJob {
     /// Parameters by name.
     #[serde(default)]
     pub params: BTreeMap<String, ParamSpec>,
+}
+
+/// `null_labels:`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NullLabels {
+    /// They are an error.
+    #[default]
+    Error,
+    /// They are neither trained on nor evaluated, and counted.
+    LeaveOut,
 }
 
 /// A file with one SQL statement.
@@ -143,18 +166,34 @@ pub struct Split {
 pub struct Grid {
     /// How rows are dealt to folds.
     pub folds: Folds,
-    /// The metric that ranks candidates.
-    #[serde(default = "default_metric")]
-    pub metric: String,
+    /// The metric that ranks candidates; the problem's usual one when absent.
+    #[serde(default)]
+    pub metric: Option<String>,
     /// The seed of folds, samples and starts.
     #[serde(default)]
     pub seed: u64,
+    /// Which candidates there are.
+    #[serde(default)]
+    pub search: Search,
+    /// `search: random`: how many candidates are drawn of each estimator.
+    #[serde(default)]
+    pub n_candidates: Option<usize>,
+    /// How hopeless candidates are given up early; all are trained to the end without it.
+    #[serde(default)]
+    pub halving: Option<Halving>,
     /// Estimators by name with their parameters; a list of values makes the grid's points.
     pub estimators: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
-fn default_metric() -> String {
-    "area_under_roc".to_owned()
+/// `search:`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Search {
+    /// Every combination of the values.
+    #[default]
+    Grid,
+    /// Candidates drawn from values and distributions.
+    Random,
 }
 
 /// `folds:`.
@@ -191,9 +230,9 @@ fn default_threshold() -> f64 {
 pub struct Promote {
     /// The alias, e.g. `live`.
     pub alias: String,
-    /// The metric that must be better on the same hold-out.
-    #[serde(default = "default_metric")]
-    pub metric: String,
+    /// The metric that must be better on the same hold-out; that of the grid when absent.
+    #[serde(default)]
+    pub metric: Option<String>,
     /// By how much.
     #[serde(default)]
     pub margin: f64,

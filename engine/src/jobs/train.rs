@@ -1,30 +1,30 @@
 //! A training run: features, search, evaluation, registration, promotion.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::Column;
 use datafusion::dataframe::DataFrame;
-use datafusion::functions_aggregate::expr_fn::{count, max, min, sum};
-use datafusion::logical_expr::{Expr, cast, lit, when};
+use datafusion::logical_expr::Expr;
 use serde_json::Value;
 use tidemill_connectors::files::FileTable;
 use tidemill_connectors::sink::{SinkFormat, SinkSpec};
 use tidemill_connectors::stores::Location;
-use tidemill_ml::estimator::ParamGrid;
-use tidemill_ml::eval::Metric;
-use tidemill_ml::model::{ModelPackage, ModelVersion};
+use tidemill_ml::estimator::{Candidate, ParamGrid, ProblemType};
+use tidemill_ml::eval::{Metric, Predicted};
+use tidemill_ml::model::{Classes, ModelPackage, ModelVersion};
 use tidemill_ml::pipeline::Pipeline;
 use tidemill_ml::registry::{AliasMove, Expected};
 
 use super::expect::{Expectations, check_tables};
+use super::label;
 use super::params::{ParamValues, bind};
 use super::record::{RunRecord, TrainRecord};
 use super::run::plan_hash;
-use super::spec::{Promote, TrainJob};
+use super::spec::{Promote, Search, TrainJob};
 use super::views::{view_refs, with_feature_views};
-use crate::grid::{GridSearch, SearchResult};
+use crate::grid::{GridSearch, Label, SearchResult};
 use crate::progress::Step;
 use crate::session::Session;
 use crate::{EngineError, Result};
@@ -33,10 +33,10 @@ use crate::{EngineError, Result};
 const PARITY_ROWS: usize = 64;
 
 /// The feature rows of a run, written once.
-struct FeatureRows {
-    rows: DataFrame,
-    train: Expr,
-    holdout: Expr,
+pub(super) struct FeatureRows {
+    pub(super) rows: DataFrame,
+    pub(super) train: Expr,
+    pub(super) holdout: Expr,
 }
 
 pub(super) async fn train(
@@ -68,7 +68,8 @@ async fn run(
     scratch: &Location,
 ) -> Result<()> {
     let features = write_features(session, job, params, record, scratch).await?;
-    let mut train = count_rows(job, &features).await?;
+    let (mut train, label) = label::read(job, &features).await?;
+    let search = &GridSearch { label, ..search.clone() };
     let found =
         search.fit(session, features.rows.clone(), features.train.clone(), features.holdout.clone(), scratch).await?;
     record.steps.extend(found.steps.iter().cloned());
@@ -84,14 +85,30 @@ async fn run(
     let what = if registered.already_registered { "was registered before" } else { "registered" };
     record.steps.push(step.finish(format!("{} version {} {what}", train.model, train.version)));
 
-    decide(session, job, record, &features, &mut train).await?;
+    decide(session, job, record, &features, search, &mut train).await?;
     record.train = Some(train);
     Ok(())
 }
 
 /// The search that a job file describes, checked before anything is read.
 fn grid_search(session: &Session, job: &TrainJob) -> Result<GridSearch> {
-    let metric: Metric = job.grid.metric.parse()?;
+    let problem = job.problem_type;
+    let label = label::of(job)?;
+    let metric = match &job.grid.metric {
+        Some(metric) => metric.parse()?,
+        None => Metric::default_of(problem),
+    };
+    metric.check(problem)?;
+    if problem == ProblemType::Clustering && job.register.promote.is_some() {
+        return Err(EngineError::Invalid(
+            "register.promote compares predictions with labels, and clusters have none; move the alias with: tidemill models \
+             promote"
+                .to_owned(),
+        ));
+    }
+    if let Some(metric) = job.register.promote.as_ref().and_then(|promote| promote.metric.as_ref()) {
+        metric.parse::<Metric>()?.check(problem)?;
+    }
     if job.grid.folds.k < 2 {
         return Err(EngineError::Invalid(format!("grid.folds.k must be at least 2, got {}", job.grid.folds.k)));
     }
@@ -100,15 +117,31 @@ fn grid_search(session: &Session, job: &TrainJob) -> Result<GridSearch> {
     }
     Ok(GridSearch {
         pipeline: Pipeline::from_value(&Value::Array(job.pipeline.clone()), &session.plugins().stages)?,
-        candidates: ParamGrid(job.grid.estimators.clone()).candidates(|name| session.plugins().estimators.get(name))?,
+        candidates: candidates(session, job)?,
         key: job.key.clone(),
-        label: job.label.clone(),
+        label,
         n_folds: job.grid.folds.k,
         fold_by: job.grid.folds.by.clone(),
         metric,
         threshold: job.register.threshold,
+        halving: job.grid.halving,
         seed: job.grid.seed,
     })
+}
+
+fn candidates(session: &Session, job: &TrainJob) -> Result<Vec<Candidate>> {
+    let (grid, problem) = (ParamGrid(job.grid.estimators.clone()), job.problem_type);
+    let estimator_of = |name: &str| session.plugins().estimators.get(name);
+    match (job.grid.search, job.grid.n_candidates) {
+        (Search::Grid, None) => Ok(grid.candidates(problem, estimator_of)?),
+        (Search::Random, Some(n)) if n > 0 => Ok(grid.sample(n, job.grid.seed, problem, estimator_of)?),
+        (Search::Random, _) => {
+            Err(EngineError::Invalid("search: random needs grid.n_candidates, a number of at least 1".to_owned()))
+        }
+        (Search::Grid, Some(_)) => Err(EngineError::Invalid(
+            "grid.n_candidates is for search: random; a grid has every combination of its values".to_owned(),
+        )),
+    }
 }
 
 fn input_summary(inputs: &Value) -> String {
@@ -128,7 +161,7 @@ async fn write_features(
     let plan = session.query(&bind(&job.features.sql, &job.params, params)?).await?;
     let query = with_feature_views(session, job.feature_views.as_ref(), session.data_frame(plan), record).await?;
     record.plan_hash = plan_hash(query.logical_plan());
-    for name in job.key.iter().chain([&job.label, &job.grid.folds.by]) {
+    for name in job.key.iter().chain(label::of(job)?.columns()).chain([&job.grid.folds.by]) {
         require_column(&query, name)?;
     }
     let order = job.key.iter().map(|k| column(k).sort(true, false)).collect();
@@ -140,7 +173,7 @@ async fn write_features(
     if n_rows == 0 {
         return Err(EngineError::Invalid(format!("the feature query {} gives no rows", job.features.path.display())));
     }
-    let rows = session.context().read_table(std::sync::Arc::new(FileTable::open(&location).await?))?;
+    let rows = session.context().read_table(Arc::new(FileTable::open(&location).await?))?;
     let train = rows.parse_sql_expr(&job.split.train)?;
     let holdout = rows.parse_sql_expr(&job.split.holdout)?;
     record.steps.push(step.finish(format!("{n_rows} rows, {} columns", rows.schema().fields().len())));
@@ -160,89 +193,16 @@ fn require_column(df: &DataFrame, name: &str) -> Result<()> {
     Err(EngineError::Invalid(format!("the feature query has no column {name:?}{hint}")))
 }
 
-/// Counts rows by what becomes of them, and checks the label.
-async fn count_rows(job: &TrainJob, f: &FeatureRows) -> Result<TrainRecord> {
-    let label = || cast(column(&job.label), DataType::Float64);
-    let labelled = || column(&job.label).is_not_null();
-    let n = |condition: Expr| -> Result<Expr> { Ok(sum(when(condition, lit(1_i64)).otherwise(lit(0_i64))?)) };
-    let in_train = when(f.train.clone().and(labelled()), label()).end()?;
-    let valid = label().eq(lit(0.0)).or(label().eq(lit(1.0)));
-    let batches = f
-        .rows
-        .clone()
-        .aggregate(
-            vec![],
-            vec![
-                count(lit(1)).alias("rows"),
-                n(column(&job.label).is_null())?.alias("unlabelled"),
-                n(f.holdout.clone().and(column(&job.label).is_null()))?.alias("unlabelled_holdout"),
-                n(f.train.clone().and(labelled()))?.alias("train"),
-                n(f.holdout.clone().and(labelled()))?.alias("holdout"),
-                n(labelled().and(Expr::Not(Box::new(valid))))?.alias("invalid"),
-                min(in_train.clone()).alias("min"),
-                max(in_train).alias("max"),
-            ],
-        )?
-        .collect()
-        .await?;
-    let row = batches.first().ok_or_else(|| EngineError::Internal("a count gave no row".to_owned()))?;
-    check_label(job, row)?;
-    Ok(TrainRecord {
-        n_rows: integer(row, "rows")?,
-        n_unlabelled: integer(row, "unlabelled")?,
-        n_unlabelled_holdout: integer(row, "unlabelled_holdout")?,
-        n_train: integer(row, "train")?,
-        n_holdout: integer(row, "holdout")?,
-        ..TrainRecord::default()
-    })
-}
-
-fn check_label(job: &TrainJob, row: &RecordBatch) -> Result<()> {
-    let label = &job.label;
-    let invalid = integer(row, "invalid")?;
-    if invalid > 0 {
-        return Err(EngineError::Invalid(format!(
-            "label {label:?} must be 0, 1 or null; {invalid} rows have something else"
-        )));
-    }
-    let n_train = integer(row, "train")?;
-    if n_train == 0 {
-        return Err(EngineError::Invalid(format!("no row with a label is chosen by split.train: {}", job.split.train)));
-    }
-    if integer(row, "holdout")? == 0 {
-        return Err(EngineError::Invalid(format!(
-            "no row with a label is chosen by split.holdout: {}",
-            job.split.holdout
-        )));
-    }
-    let (low, high) = (float(row, "min")?, float(row, "max")?);
-    if low == high {
-        return Err(EngineError::Invalid(format!(
-            "label {label:?} has one class only: all {n_train} rows to train on have {low}; a classifier needs both 0 and 1"
-        )));
-    }
-    Ok(())
-}
-
-fn integer(row: &RecordBatch, name: &str) -> Result<u64> {
-    let array = row.column_by_name(name).ok_or_else(|| EngineError::Internal(format!("no count {name:?}")))?;
-    let array = arrow::compute::cast(array, &DataType::Int64)?;
-    Ok(u64::try_from(array.as_primitive::<Int64Type>().value(0)).unwrap_or_default())
-}
-
-fn float(row: &RecordBatch, name: &str) -> Result<f64> {
-    let array = row.column_by_name(name).ok_or_else(|| EngineError::Internal(format!("no figure {name:?}")))?;
-    Ok(array.as_primitive::<Float64Type>().value(0))
-}
-
 fn fill(record: &mut TrainRecord, search: &GridSearch, found: &SearchResult) -> Result<()> {
     let best = found.best()?;
     record.n_folds = search.n_folds;
     record.n_candidates = search.candidates.len();
-    record.n_fits = search.candidates.len() * search.n_folds as usize;
+    record.n_fits = found.n_fits;
     record.n_groups = found.n_groups;
     record.fit_passes = found.fit_passes;
     record.stage_fits = found.stage_fits.clone();
+    record.problem_type = search.label.problem;
+    record.classes = search.label.classes.as_ref().map(Classes::names).unwrap_or_default();
     record.metric = search.metric.to_string();
     record.candidates = found.candidates.clone();
     record.best = found.best;
@@ -250,7 +210,7 @@ fn fill(record: &mut TrainRecord, search: &GridSearch, found: &SearchResult) -> 
     record.importances = best.importances.clone();
     for r in &found.refits {
         let estimator = search.candidates[r.candidate].estimator.clone();
-        record.holdout_by_estimator.insert(estimator, r.evaluation.area_under_roc);
+        record.holdout_by_estimator.insert(estimator, r.evaluation.get(search.metric));
     }
     Ok(())
 }
@@ -264,26 +224,18 @@ async fn package(
     found: SearchResult,
 ) -> Result<ModelPackage> {
     let (pipeline, best) = found.into_best()?;
-    let e = &best.evaluation;
-    let metrics: BTreeMap<String, f64> = [
-        ("area_under_roc", e.area_under_roc),
-        ("area_under_pr", e.area_under_pr),
-        ("log_loss", e.log_loss),
-        ("accuracy", e.accuracy),
-    ]
-    .into_iter()
-    .map(|(k, v)| (k.to_owned(), v))
-    .collect();
     let inputs = pipeline.inputs().iter().map(|c| column(&c.name)).collect::<Vec<_>>();
     let order = job.key.iter().map(|k| column(k).sort(true, false)).collect();
     let sample = features.rows.clone().sort(order)?.limit(0, Some(PARITY_ROWS))?.select(inputs)?;
-    let schema = std::sync::Arc::new(sample.schema().as_arrow().clone());
+    let schema = Arc::new(sample.schema().as_arrow().clone());
     let sample = arrow::compute::concat_batches(&schema, &sample.collect().await?)?;
     Ok(ModelPackage {
         pipeline,
         model: best.model,
+        problem_type: search.label.problem,
+        classes: search.label.classes.clone(),
         params: search.candidates[best.candidate].params.clone(),
-        metrics,
+        metrics: best.evaluation.metrics,
         threshold: job.register.threshold,
         training_data: vec![record.inputs.clone()],
         input_query: Some(job.features.sql.clone()),
@@ -300,6 +252,7 @@ async fn decide(
     job: &TrainJob,
     record: &mut RunRecord,
     features: &FeatureRows,
+    search: &GridSearch,
     train: &mut TrainRecord,
 ) -> Result<()> {
     let Some(promote) = &job.register.promote else {
@@ -314,10 +267,12 @@ async fn decide(
         None => (true, format!("@{alias} moves to version {new}: there was no @{alias} yet")),
         Some(live) if live == new => (false, format!("@{alias} stays at version {new}: it is this model")),
         Some(live) => {
-            let holdout =
-                features.rows.clone().filter(features.holdout.clone())?.filter(column(&job.label).is_not_null())?;
-            let old = metric_of(session, holdout, &format!("{model}/{live}"), &job.label, &promote.metric).await?;
-            let metric: Metric = promote.metric.parse()?;
+            let holdout = features.rows.clone().filter(features.holdout.clone())?.filter(search.label.is_known())?;
+            let metric = match &promote.metric {
+                Some(metric) => metric.parse()?,
+                None => search.metric,
+            };
+            let old = metric_of(session, holdout, &format!("{model}/{live}"), search, metric).await?;
             compare(promote, metric, new, live, train, old)
         }
     };
@@ -351,14 +306,28 @@ fn compare(
 }
 
 /// A registered model's metric on labelled rows.
-async fn metric_of(session: &Session, rows: DataFrame, model: &str, label: &str, metric: &str) -> Result<f64> {
+async fn metric_of(
+    session: &Session,
+    rows: DataFrame,
+    model: &str,
+    search: &GridSearch,
+    metric: Metric,
+) -> Result<f64> {
+    let Label { problem, .. } = search.label;
     let scored = session.predict(rows, model, "__live").await?;
-    let scored = scored.select(vec![column("__live"), cast(column(label), DataType::Float64).alias("__label")])?;
-    let (mut scores, mut labels) = (Vec::new(), Vec::new());
+    let probability = || datafusion::functions::core::expr_fn::get_field(column("__live"), "probability");
+    let live = if problem == ProblemType::Multiclass { probability() } else { column("__live") };
+    let scored = scored.select(vec![live, search.label.expr()?.alias("__label")])?;
+    let (mut predictions, mut labels) = (Vec::new(), Vec::new());
     for batch in scored.collect().await? {
-        scores.extend(batch.column(0).as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)));
+        let values = match batch.column(0).as_list_opt::<i32>() {
+            Some(lists) => Arc::clone(lists.values()),
+            None => arrow::compute::cast(batch.column(0), &DataType::Float64)?,
+        };
+        predictions.extend(values.as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)));
         labels.extend(batch.column(1).as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)));
     }
-    let metric: Metric = metric.parse()?;
-    Ok(metric.compute(&scores, &labels)?)
+    let (predictions, labels, n_classes) = (&predictions[..], &labels[..], search.label.n_classes());
+    let rows = Predicted { problem, n_classes, predictions, labels, threshold: search.threshold, x: None };
+    Ok(metric.compute(&rows)?)
 }

@@ -4,17 +4,21 @@
 //! arguments are the signature's inputs in order. The same call twice in one node is computed once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, exec_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
 };
-use tidemill_ml::model::SignatureColumn;
+use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement};
+use datafusion::sql::sqlparser::ast;
+use tidemill_ml::model::{ModelOutput, SignatureColumn};
 
 use super::score::{PinnedModel, ScoreCall, ScoreNode};
 use crate::jobs::Device;
@@ -29,16 +33,58 @@ pub struct ResolvedModel {
     pub pinned: PinnedModel,
     /// The signature's inputs.
     pub inputs: Vec<SignatureColumn>,
+    /// What it gives for a row.
+    pub output: ModelOutput,
+}
+
+/// Models that queries name, resolved.
+pub type ResolvedModels = BTreeMap<String, ResolvedModel>;
+
+/// What models give for a row, by the names that queries have for them: a session tells it before it plans a statement.
+#[derive(Debug, Clone, Default)]
+pub struct ModelTypes(Arc<Mutex<BTreeMap<String, DataType>>>);
+
+impl ModelTypes {
+    /// Remembers what resolved models give.
+    pub fn tell(&self, models: &ResolvedModels) {
+        let types = models.iter().map(|(name, model)| (name.clone(), model.output.data_type()));
+        self.lock().extend(types);
+    }
+
+    /// The type of what a model gives; a number for those that nothing was told of.
+    fn of(&self, name: &str) -> DataType {
+        self.lock().get(name).cloned().unwrap_or(DataType::Float64)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, DataType>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// `predict`, as the SQL planner knows it; it never runs, because [`extract`] takes every call out.
-pub fn predict_udf() -> ScalarUDF {
-    ScalarUDF::from(Predict { signature: Signature::variadic_any(Volatility::Stable) })
+pub fn predict_udf(types: ModelTypes) -> ScalarUDF {
+    ScalarUDF::from(Predict { signature: Signature::variadic_any(Volatility::Stable), types })
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 struct Predict {
     signature: Signature,
+    types: ModelTypes,
+}
+
+/// One function, whatever it was told of models.
+impl PartialEq for Predict {
+    fn eq(&self, other: &Self) -> bool {
+        self.signature == other.signature
+    }
+}
+
+impl Eq for Predict {}
+
+impl Hash for Predict {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.signature.hash(state);
+    }
 }
 
 impl ScalarUDFImpl for Predict {
@@ -54,11 +100,50 @@ impl ScalarUDFImpl for Predict {
         Ok(DataType::Float64)
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let model = args.scalar_arguments.first().copied().flatten().and_then(|model| model.try_as_str().flatten());
+        let data_type = model.map_or(DataType::Float64, |model| self.types.of(model));
+        Ok(Arc::new(Field::new(PREDICT, data_type, true)))
+    }
+
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         exec_err!(
             "predict(…) can stand in SELECT, WHERE, GROUP BY, HAVING and ORDER BY; compute it in a subquery and use its column here"
         )
     }
+}
+
+/// The models that a statement's `predict` calls name, without duplicates.
+pub fn names_in(statement: &Statement) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut visit = |expr: &ast::Expr| {
+        if let Some(name) = model_of(expr).filter(|name| !names.contains(name)) {
+            names.push(name);
+        }
+        ControlFlow::<()>::Continue(())
+    };
+    match statement {
+        Statement::Statement(statement) => {
+            let _ = ast::visit_expressions(statement.as_ref(), &mut visit);
+        }
+        Statement::Explain(explain) => return names_in(&explain.statement),
+        Statement::CopyTo(CopyToStatement { source: CopyToSource::Query(query), .. }) => {
+            let _ = ast::visit_expressions(query.as_ref(), &mut visit);
+        }
+        _ => {}
+    }
+    names
+}
+
+/// The model that an expression calls, where it is a call of `predict`.
+fn model_of(expr: &ast::Expr) -> Option<String> {
+    let ast::Expr::Function(function) = expr else { return None };
+    let ast::FunctionArguments::List(args) = &function.args else { return None };
+    let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Value(value))) = args.args.first()? else {
+        return None;
+    };
+    let is_predict = function.name.to_string().eq_ignore_ascii_case(PREDICT);
+    value.value.clone().into_string().filter(|_| is_predict)
 }
 
 /// The models that a plan's `predict` calls name, without duplicates.
@@ -83,15 +168,11 @@ pub fn references(plan: &LogicalPlan) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// A signature's column that the scope lacks or holds twice, a column of another type, a call where none can stand.
-pub fn extract(plan: LogicalPlan, models: &BTreeMap<String, ResolvedModel>, device: Device) -> Result<LogicalPlan> {
+pub fn extract(plan: LogicalPlan, models: &ResolvedModels, device: Device) -> Result<LogicalPlan> {
     Ok(plan.transform_up_with_subqueries(|node| extract_node(node, models, device))?.data)
 }
 
-fn extract_node(
-    node: LogicalPlan,
-    models: &BTreeMap<String, ResolvedModel>,
-    device: Device,
-) -> Result<Transformed<LogicalPlan>> {
+fn extract_node(node: LogicalPlan, models: &ResolvedModels, device: Device) -> Result<Transformed<LogicalPlan>> {
     let calls = calls_in(&node)?;
     if calls.is_empty() {
         return Ok(Transformed::no(node));
@@ -166,7 +247,7 @@ fn with_schema_of(plan: LogicalPlan, wanted: &DFSchema) -> Result<LogicalPlan> {
 fn score_below(
     input: LogicalPlan,
     calls: &[ScalarFunction],
-    models: &BTreeMap<String, ResolvedModel>,
+    models: &ResolvedModels,
     device: Device,
 ) -> Result<(LogicalPlan, Vec<Column>)> {
     let mut computed: Vec<Expr> = Vec::new();
@@ -182,6 +263,7 @@ fn score_below(
             device,
             inputs: model.inputs.iter().map(|c| c.name.clone()).collect(),
             output: output_name(input.schema(), i),
+            returns: model.output.clone(),
         });
     }
     let input = if computed.is_empty() {

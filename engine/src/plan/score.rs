@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result, internal_err, plan_err};
 use datafusion::execution::TaskContext;
@@ -25,7 +25,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tidemill_ml::model::ScoringModel;
+use tidemill_ml::model::{ModelOutput, ScoringModel};
 
 use crate::codec::wire;
 use crate::jobs::Device;
@@ -55,6 +55,8 @@ pub struct ScoreCall {
     pub inputs: Vec<String>,
     /// The name of the column that the call appends.
     pub output: String,
+    /// What the model gives for a row.
+    pub returns: ModelOutput,
 }
 
 /// Appends a column for each call of a model to its input.
@@ -122,7 +124,7 @@ impl ScoreNode {
 }
 
 fn score_field(call: &ScoreCall) -> Field {
-    Field::new(&call.output, DataType::Float64, true)
+    Field::new(&call.output, call.returns.data_type(), true)
 }
 
 impl UserDefinedLogicalNodeCore for ScoreNode {
@@ -348,7 +350,7 @@ fn score_call(call: &ScoreCall, model: &ScoringModel, args: &[usize], batch: &Re
     let (fields, columns): (Vec<_>, Vec<_>) = call.inputs.iter().zip(args).map(field).unzip();
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let inputs = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-    Ok(Arc::new(model.score(&inputs)?))
+    Ok(model.score(&inputs)?)
 }
 
 async fn load_all(calls: &[ScoreCall], ctx: &TaskContext) -> Result<Vec<Arc<ScoringModel>>> {

@@ -13,14 +13,16 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{SortOptions, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt32Type};
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow::ipc::writer::StreamWriter;
 use arrow::row::{Row, RowConverter, SortField};
 use bytes::Bytes;
 use datafusion::catalog::MemTable;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DFSchema, DFSchemaRef, Result, exec_datafusion_err, internal_datafusion_err, internal_err};
+use datafusion::common::{
+    DFSchema, DFSchemaRef, DataFusionError, Result, exec_datafusion_err, internal_datafusion_err, internal_err,
+};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
@@ -33,12 +35,11 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use tidemill_ml::MlError;
-use tidemill_ml::estimator::{Artifacts, FitContext, Model, Params};
-use tidemill_ml::eval::Metric;
+use tidemill_ml::estimator::{Artifacts, FitContext, FoldKey, Model, Params, ProblemType, fold_hash};
+use tidemill_ml::eval::{Evaluation, Metric, Predicted};
 use tidemill_ml::matrix::{Feature, Matrix};
 
 use crate::codec::wire;
-use crate::jobs::Evaluation;
 use crate::session::{Services, services};
 
 /// The fold of rows that are held out of every fit.
@@ -61,6 +62,8 @@ pub struct TrainTask {
     pub metric: String,
     /// The score from which a row is predicted to be positive.
     pub threshold: f64,
+    /// The share of the rows that is trained on, by hash.
+    pub row_share: f64,
     /// The seed.
     pub seed: u64,
 }
@@ -78,6 +81,12 @@ pub struct MatrixRef {
     pub features: String,
     /// The label's column.
     pub label: String,
+    /// What is to be learnt.
+    pub problem: ProblemType,
+    /// How many classes the label has.
+    pub n_classes: usize,
+    /// The weights' column.
+    pub weight: Option<String>,
     /// The fold's column: `UInt32`, [`HELD_OUT`] for held-out rows.
     pub fold: String,
 }
@@ -336,15 +345,22 @@ pub(crate) fn read_matrix(r: &MatrixRef, files: &[Bytes]) -> Result<Matrix> {
     let column = |name: &str| {
         batch.column_by_name(name).ok_or_else(|| internal_datafusion_err!("the matrix has no column {name:?}"))
     };
-    let label = arrow::compute::cast(column(&r.label)?, &DataType::Float64)?;
+    let numbers = |name: &str| Ok::<_, DataFusionError>(arrow::compute::cast(column(name)?, &DataType::Float64)?);
+    let label = numbers(&r.label)?;
+    let weight = r.weight.as_ref().map(|name| numbers(name)).transpose()?;
     let fold = arrow::compute::cast(column(&r.fold)?, &DataType::UInt32)?;
-    if label.null_count() + fold.null_count() > 0 {
-        return internal_err!("the matrix has rows without a label or fold");
+    let nulls = label.null_count() + fold.null_count() + weight.as_ref().map_or(0, |weight| weight.null_count());
+    if nulls > 0 {
+        return internal_err!("the matrix has rows without a label, weight or fold");
     }
+    let values = |array: &ArrayRef| Arc::from(&array.as_primitive::<Float64Type>().values()[..]);
     Ok(Matrix {
         x: tidemill_ml::matrix::Features::from_batch(features.into(), &batch)?,
-        label: Arc::from(&label.as_primitive::<arrow::datatypes::Float64Type>().values()[..]),
-        fold: Arc::from(&fold.as_primitive::<arrow::datatypes::UInt32Type>().values()[..]),
+        problem: r.problem,
+        label: values(&label),
+        n_classes: r.n_classes,
+        weight: weight.as_ref().map(values),
+        fold: Arc::from(&fold.as_primitive::<UInt32Type>().values()[..]),
     })
 }
 
@@ -379,7 +395,11 @@ fn train(
     ctx: &FitContext,
 ) -> Result<Vec<TrainOutcome>, MlError> {
     let estimator = services.plugins.estimators.get(&task.estimator)?;
-    let (fit_rows, eval_rows) = split(matrix, task.fold);
+    let (mut fit_rows, eval_rows) = split(matrix, task.fold);
+    if task.row_share < 1.0 {
+        let below = (task.row_share * u64::MAX as f64) as u64;
+        fit_rows.retain(|row| fold_hash(FoldKey::Number(i64::from(*row)), !task.seed) < below);
+    }
     let params: Vec<Params> = task.candidates.iter().map(|(_, p)| p.clone()).collect();
     let started = Instant::now();
     let models = estimator.fit(matrix, &fit_rows, &params, ctx);
@@ -428,14 +448,18 @@ impl<'a> Evaluator<'a> {
     }
 
     fn judge(&self, model: &dyn Model) -> Result<Judgement, MlError> {
-        let scores = model.predict(&self.x)?;
-        let metric = self.metric.compute(&scores, &self.label)?;
+        let predictions = model.predict(&self.x)?;
+        let MatrixRef { problem, n_classes, .. } = self.task.matrix;
+        let (predictions, labels) = (&predictions[..], &self.label[..]);
+        let (threshold, x) = (self.task.threshold, Some(&self.x));
+        let rows = Predicted { problem, n_classes, predictions, labels, threshold, x };
+        let metric = self.metric.compute(&rows)?;
         if self.task.fold.is_some() {
             return Ok(Judgement { metric, evaluation: None, artifacts: None, importances: Vec::new() });
         }
         Ok(Judgement {
             metric,
-            evaluation: Some(Evaluation::of(&scores, &self.label, self.task.threshold)?),
+            evaluation: Some(Evaluation::of(&rows)?),
             artifacts: Some(model.save()?),
             importances: largest_first(model.importances()),
         })

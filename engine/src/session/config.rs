@@ -28,7 +28,7 @@ use super::services::Services;
 use crate::cluster::{RuntimeHooks, Token};
 use crate::codec::{TidemillLogicalCodec, TidemillPhysicalCodec};
 use crate::plan::asof::PushLeftFilters;
-use crate::plan::predict::predict_udf;
+use crate::plan::predict::{ModelTypes, predict_udf};
 use crate::{EngineError, Result};
 
 /// How long a client waits for a scheduler to take its connection.
@@ -147,7 +147,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 /// Registers our functions and the user's.
 pub(super) fn register_functions(ctx: &SessionContext, plugins: &Plugins) {
-    ctx.register_udf(predict_udf());
+    ctx.register_udf(predict_udf(ModelTypes::default()));
     let scalars = functions::scalar_udfs().into_iter().chain(estimator::scalar_udfs());
     for f in scalars.chain(plugins.scalar_functions.iter().cloned()) {
         ctx.register_udf(Arc::unwrap_or_clone(f));

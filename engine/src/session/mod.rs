@@ -10,7 +10,6 @@ mod sql;
 mod statements;
 mod warehouse;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ballista_core::extension::SessionStateExt;
@@ -33,7 +32,7 @@ pub use warehouse::{View, Warehouse};
 use crate::Result;
 use crate::cluster::Token;
 use crate::jobs::Device;
-use crate::plan::predict::{self, ResolvedModel};
+use crate::plan::predict::{self, ModelTypes, ResolvedModel, ResolvedModels};
 use crate::plan::score::PinnedModel;
 use crate::progress::{Progress, Silent};
 
@@ -80,6 +79,8 @@ struct Inner {
     ctx: SessionContextDebug,
     warehouse: Warehouse,
     registry: Registry,
+    /// What models give, told before a statement is planned.
+    model_types: ModelTypes,
     /// Names of tables that were brought from the warehouse: brought anew by each statement.
     brought: std::sync::Mutex<std::collections::HashSet<String>>,
 }
@@ -125,7 +126,10 @@ impl Session {
         };
         let warehouse = Warehouse::open(&options.warehouse)?;
         let registry = config::registry(warehouse.models(), &options.plugins)?;
-        let inner = Inner { options, ctx: SessionContextDebug(ctx), warehouse, registry, brought: Default::default() };
+        let model_types = ModelTypes::default();
+        ctx.register_udf(predict::predict_udf(model_types.clone()));
+        let ctx = SessionContextDebug(ctx);
+        let inner = Inner { options, ctx, warehouse, registry, model_types, brought: Default::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -196,30 +200,48 @@ impl Session {
                 version: manifest.version.0,
                 digest: manifest.digest,
             },
+            output: manifest.signature.model_output(),
             inputs: manifest.signature.inputs,
         })
     }
 
-    /// Appends nothing and computes every `predict` in the plan with the version that its name means now.
-    pub(crate) async fn with_models(&self, plan: LogicalPlan, device: Device) -> Result<LogicalPlan> {
-        let mut models = BTreeMap::new();
-        for name in predict::references(&plan)? {
+    /// The models of these names, and the planner told of what they give.
+    pub(crate) async fn resolve_models(&self, names: Vec<String>) -> Result<ResolvedModels> {
+        let mut models = ResolvedModels::new();
+        for name in names {
             let model = self.resolve_model(&name).await?;
             models.insert(name, model);
         }
-        if models.is_empty() { Ok(plan) } else { Ok(predict::extract(plan, &models, device)?) }
+        self.inner.model_types.tell(&models);
+        Ok(models)
     }
 
-    /// The DataFrame with a further column: the model's score of each row, its columns taken by name.
+    /// Appends nothing and computes every `predict` in the plan with the version that its name means now, or that it was
+    /// resolved to.
+    pub(crate) async fn with_models(
+        &self,
+        plan: LogicalPlan,
+        device: Device,
+        mut resolved: ResolvedModels,
+    ) -> Result<LogicalPlan> {
+        let mut names = predict::references(&plan)?;
+        names.retain(|name| !resolved.contains_key(name));
+        resolved.extend(self.resolve_models(names).await?);
+        if resolved.is_empty() { Ok(plan) } else { Ok(predict::extract(plan, &resolved, device)?) }
+    }
+
+    /// The DataFrame with a further column: what the model gives for each row, its columns taken by name. That is a number,
+    /// or for classes a struct of `prediction` and `probability`.
     ///
     /// # Errors
     /// An unknown model, a column of its signature that the rows lack.
     pub async fn predict(&self, df: DataFrame, model: &str, output: &str) -> Result<DataFrame> {
         use datafusion::prelude::lit;
-        let udf = predict::predict_udf();
+        let resolved = self.resolve_models(vec![model.to_owned()]).await?;
+        let udf = predict::predict_udf(self.inner.model_types.clone());
         let df = df.with_column(output, udf.call(vec![lit(model)]))?;
         let (state, plan) = df.into_parts();
-        let plan = self.with_models(plan, Device::Cpu).await?;
+        let plan = self.with_models(plan, Device::Cpu, resolved).await?;
         Ok(DataFrame::new(state, plan))
     }
 

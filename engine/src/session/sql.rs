@@ -15,6 +15,7 @@ use super::asof::{parse_statement, view_query};
 use super::warehouse::View;
 use super::{CommitNote, Session, WriteMode};
 use crate::jobs::Device;
+use crate::plan::predict;
 use crate::{EngineError, Result};
 
 /// How deep views may stand on views.
@@ -73,11 +74,12 @@ impl Session {
                     missing.push(table.table().to_owned());
                 }
             }
+            let models = self.resolve_models(predict::names_in(&statement)).await?;
             let plan = match self.context().state().statement_to_plan(statement).await {
                 Ok(plan) => plan,
                 Err(e) => return Err(self.explain_missing(e, &missing).await),
             };
-            self.with_models(plan, Device::Cpu).await
+            self.with_models(plan, Device::Cpu, models).await
         }
         .boxed()
     }

@@ -78,7 +78,7 @@ impl Session {
     /// Rows that do not fit the table's columns, a store that cannot be written, a conflicting commit.
     pub async fn write_table(&self, df: DataFrame, name: &str, mode: WriteMode) -> Result<Written> {
         let (_, plan) = df.into_parts();
-        let plan = self.with_models(plan, crate::jobs::Device::Cpu).await?;
+        let plan = self.with_models(plan, crate::jobs::Device::Cpu, Default::default()).await?;
         self.write_plan(plan, name, mode, CommitNote::default()).await
     }
 

@@ -12,20 +12,33 @@ use serde_json::Value;
 use crate::matrix::{Feature, Features, Matrix};
 use crate::{MlError, Result};
 
+pub mod decision_tree;
 mod fold;
+pub mod generalized_linear_regression;
 pub mod gradient_boosted_trees;
+pub mod k_means;
+pub mod linear_regression;
 pub mod logistic_regression;
 pub mod multilayer_perceptron;
+mod problem;
+pub mod random_forest;
 mod registry;
 mod search;
 mod support;
 
+pub use decision_tree::DecisionTree;
 pub use fold::{FoldKey, fold_hash, fold_hash_of, fold_of, is_fold_key, scalar_udfs};
+pub use generalized_linear_regression::GeneralizedLinearRegression;
 pub use gradient_boosted_trees::GradientBoostedTrees;
+pub use k_means::KMeans;
+pub use linear_regression::LinearRegression;
 pub use logistic_regression::LogisticRegression;
 pub use multilayer_perceptron::MultilayerPerceptron;
+pub use problem::{MAX_CLASSES, ProblemType};
+pub use random_forest::RandomForest;
 pub use registry::EstimatorRegistry;
 pub use search::{Candidate, ParamGrid};
+pub(crate) use support::chunks::{add_into, fold_chunks};
 pub(crate) use support::math::ln;
 #[cfg(test)]
 pub(crate) use support::testing;
@@ -65,10 +78,12 @@ pub trait Estimator: Debug + Send + Sync {
     /// Checks a candidate's parameters before anything runs: unknown names get a suggestion, values their range.
     ///
     /// # Errors
-    /// [`MlError::Invalid`] naming the parameter, what was expected and what came.
-    fn validate(&self, params: &Params) -> Result<()>;
+    /// [`MlError::Invalid`] naming the parameter, what was expected and what came, or the problems that the estimator
+    /// is for when this one is not among them.
+    fn validate(&self, params: &Params, problem: ProblemType) -> Result<()>;
 
-    /// Trains one model for each candidate on the rows in `rows` (ascending row numbers), sharing what they can.
+    /// Trains one model of the matrix's problem for each candidate on the rows in `rows` (ascending row numbers), sharing
+    /// what they can.
     ///
     /// The same matrix, rows, candidates and seed give the same models to the bit, on any machine of one
     /// architecture and with any number of threads. One result per candidate, in their order.
@@ -95,7 +110,13 @@ pub trait Model: Debug + Send + Sync {
     /// The name of the estimator that reads it back.
     fn estimator(&self) -> &str;
 
-    /// Scores rows: the probability of class 1, `[n_rows]`. A row's score does not depend on the rows beside it.
+    /// How many numbers [`Self::predict`] gives for a row: one but for multiclass models, which give one for each class.
+    fn n_outputs(&self) -> usize {
+        1
+    }
+
+    /// Scores rows, `[n_rows, n_outputs]`, row-major: the probability of class 1 (binary), of each class (multiclass), a
+    /// number (regression) or the number of the cluster (clustering). A row's scores do not depend on the rows beside it.
     ///
     /// # Errors
     /// Features that are not those of the fit.

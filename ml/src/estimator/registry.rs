@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Estimator, GradientBoostedTrees, LogisticRegression, MultilayerPerceptron};
+use super::{
+    DecisionTree, Estimator, GeneralizedLinearRegression, GradientBoostedTrees, KMeans, LinearRegression,
+    LogisticRegression, MultilayerPerceptron, RandomForest,
+};
 use crate::suggest::did_you_mean;
 use crate::{MlError, Result};
 
@@ -47,13 +50,19 @@ impl EstimatorRegistry {
 }
 
 impl Default for EstimatorRegistry {
-    /// Ours: `gradient_boosted_trees`, `logistic_regression`, `multilayer_perceptron`.
+    /// Ours: `decision_tree`, `generalized_linear_regression`, `gradient_boosted_trees`, `k_means`, `linear_regression`,
+    /// `logistic_regression`, `multilayer_perceptron`, `random_forest`.
     fn default() -> Self {
         let mut registry = Self::empty();
         registry
             .register(Arc::new(LogisticRegression))
+            .register(Arc::new(LinearRegression))
+            .register(Arc::new(GeneralizedLinearRegression))
             .register(Arc::new(GradientBoostedTrees))
-            .register(Arc::new(MultilayerPerceptron));
+            .register(Arc::new(MultilayerPerceptron))
+            .register(Arc::new(DecisionTree))
+            .register(Arc::new(RandomForest))
+            .register(Arc::new(KMeans));
         registry
     }
 }

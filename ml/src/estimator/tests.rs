@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::testing::{linear_data, params, slice, tree_data};
+use super::support::testing::{labelled_data, linear_data, params, slice, tree_data};
 use super::*;
 use crate::matrix::FeatureValues;
 
@@ -18,12 +18,50 @@ fn all() -> Vec<(Box<dyn Estimator>, Matrix, Vec<Params>)> {
             ],
         ),
         (
+            Box::new(LogisticRegression),
+            labelled_data(20_000, "class"),
+            vec![params(json!({"reg_param": 0.01, "elastic_net_param": 0.5})), params(json!({"reg_param": 0.05}))],
+        ),
+        (
+            Box::new(LinearRegression),
+            labelled_data(20_000, "number"),
+            vec![params(json!({"reg_param": 0.01})), params(json!({"reg_param": 0.05, "elastic_net_param": 0.5}))],
+        ),
+        (
+            Box::new(GeneralizedLinearRegression),
+            labelled_data(20_000, "count"),
+            vec![params(json!({"family": "poisson"})), params(json!({"family": "poisson", "link": "sqrt"}))],
+        ),
+        (
+            Box::new(GeneralizedLinearRegression),
+            linear_data(20_000),
+            vec![params(json!({"reg_param": 0.01})), params(json!({"link": "probit"}))],
+        ),
+        (
             Box::new(GradientBoostedTrees),
             tree_data(20_000),
             vec![
                 params(json!({"max_iter": 5})),
                 params(json!({"max_iter": 5, "max_leaves": 12, "subsampling_rate": 0.5, "feature_subset": 0.6})),
             ],
+        ),
+        (
+            Box::new(RandomForest),
+            tree_data(20_000),
+            vec![
+                params(json!({"num_trees": 5})),
+                params(json!({"num_trees": 5, "max_depth": 0, "impurity": "entropy", "feature_subset_strategy": 0.8})),
+            ],
+        ),
+        (
+            Box::new(RandomForest),
+            classes(6_000),
+            vec![params(json!({"num_trees": 3})), params(json!({"num_trees": 3, "bootstrap": false, "max_depth": 0}))],
+        ),
+        (
+            Box::new(DecisionTree),
+            tree_data(20_000),
+            vec![params(json!({})), params(json!({"max_depth": 0, "max_leaves": 300}))],
         ),
         (
             Box::new(MultilayerPerceptron),
@@ -34,6 +72,15 @@ fn all() -> Vec<(Box<dyn Estimator>, Matrix, Vec<Params>)> {
             ],
         ),
     ]
+}
+
+/// Data with a label of three classes.
+fn classes(n: usize) -> Matrix {
+    let mut matrix = tree_data(n);
+    let FeatureValues::Number(x) = &matrix.x.values[0] else { unreachable!() };
+    let label = matrix.label.iter().zip(x.iter()).map(|(label, x)| label + f64::from(u8::from(*x > 0.4)));
+    (matrix.label, matrix.problem, matrix.n_classes) = (label.collect(), ProblemType::Multiclass, 3);
+    matrix
 }
 
 fn rows(matrix: &Matrix) -> Vec<u32> {
@@ -68,7 +115,9 @@ fn the_seed_matters_where_there_is_chance() {
             let fitted = estimator.fit(&matrix, &rows(&matrix), &candidates[1..], &FitContext::new(seed));
             fitted[0].as_ref().unwrap().save().unwrap()
         };
-        assert_eq!(fit(1) != fit(2), estimator.name() != "logistic_regression", "{}", estimator.name());
+        let has_chance =
+            ["gradient_boosted_trees", "multilayer_perceptron", "random_forest"].contains(&estimator.name());
+        assert_eq!(fit(1) != fit(2), has_chance, "{}", estimator.name());
     }
 }
 
@@ -115,7 +164,9 @@ fn a_score_does_not_depend_on_its_batch() {
         for model in fit(&*estimator, &matrix, &candidates) {
             let x = slice(&matrix.x, 0..9_000.min(matrix.x.n_rows));
             let whole = bits(&*model, &x);
-            assert!(model.predict(&x).unwrap().iter().all(|s| (0.0..=1.0).contains(s)));
+            assert_eq!(whole.len(), x.n_rows * model.n_outputs());
+            let is_score = |s: &f64| s.is_finite() && (!matrix.problem.is_classification() || (0.0..=1.0).contains(s));
+            assert!(model.predict(&x).unwrap().iter().all(is_score));
             for size in [1, 7, 8192] {
                 let starts = (0..x.n_rows).step_by(size);
                 let pieces: Vec<u64> =
@@ -127,14 +178,19 @@ fn a_score_does_not_depend_on_its_batch() {
 }
 
 #[test]
-fn one_class_is_an_error_that_says_so() {
+fn labels_to_learn_nothing_from_are_errors_that_say_so() {
     for (estimator, mut matrix, mut candidates) in all() {
-        matrix.label = vec![1.0; matrix.label.len()].into();
+        let (label, expected) = if matrix.problem.is_classification() {
+            (1.0, ["one class only", "training rows are 1"])
+        } else {
+            (f64::NAN, ["must be a finite number", "16000 of 16000 training rows have none"])
+        };
+        matrix.label = vec![label; matrix.label.len()].into();
         candidates.push(params(json!({"no_such": 1})));
         let errors = estimator.fit(&matrix, &rows(&matrix), &candidates, &FitContext::new(1));
         assert_eq!(errors.len(), 3);
         let text = errors[0].as_ref().unwrap_err().to_string();
-        assert!(text.contains("one class only") && text.contains("training rows are 1"), "{text}");
+        assert!(expected.iter().all(|part| text.contains(part)), "{text}");
         let text = errors[2].as_ref().unwrap_err().to_string();
         assert!(text.contains("no parameter \"no_such\""), "{text}");
     }
@@ -151,7 +207,10 @@ fn missing_numbers_are_named_or_handled() {
         };
         let mut fitted = estimator.fit(&matrix, &rows(&matrix), &candidates[..1], &FitContext::new(1));
         match fitted.remove(0) {
-            Ok(model) => assert!(estimator.name() == "gradient_boosted_trees" && model.predict(&matrix.x).is_ok()),
+            Ok(model) => {
+                let trees = ["gradient_boosted_trees", "random_forest", "decision_tree"];
+                assert!(trees.contains(&estimator.name()) && model.predict(&matrix.x).is_ok());
+            }
             Err(e) => assert!(e.to_string().starts_with("column \"x2\" has 1 missing"), "{e}"),
         }
     }
@@ -159,18 +218,26 @@ fn missing_numbers_are_named_or_handled() {
 
 #[test]
 fn parameters_are_checked_by_name_and_range() {
-    let cases: [(Box<dyn Estimator>, _, _); 8] = [
+    let cases: [(Box<dyn Estimator>, _, _); 14] = [
         (Box::new(LogisticRegression), json!({"reg_parm": 1}), "did you mean \"reg_param\"?"),
         (Box::new(LogisticRegression), json!({"elastic_net_param": 1.5}), "expected a number from 0 to 1, got 1.5"),
         (Box::new(LogisticRegression), json!({"fit_intercept": 1}), "expected true or false, got 1"),
         (Box::new(GradientBoostedTrees), json!({"max_bins": 256}), "expected a whole number from 2 to 255, got 256"),
         (Box::new(GradientBoostedTrees), json!({"step_size": 0}), "expected a number above 0, up to 1, got 0"),
         (Box::new(GradientBoostedTrees), json!({"max_iter": "many"}), "got \"many\""),
+        (Box::new(RandomForest), json!({"feature_subset_strategy": 1.5}), "or a whole number from 1, got 1.5"),
+        (Box::new(RandomForest), json!({"impurity": "variance"}), "expected one of gini, entropy, got \"variance\""),
+        (Box::new(DecisionTree), json!({"num_trees": 2}), "no parameter \"num_trees\""),
         (Box::new(MultilayerPerceptron), json!({"layers": [32, 0]}), "a list of whole numbers from 1"),
         (Box::new(MultilayerPerceptron), json!({"batchsize": 1}), "did you mean \"batch_size\"?"),
+        (Box::new(LinearRegression), json!({"reg_param": -1}), "expected a number of at least 0, got -1"),
+        (Box::new(LinearRegression), json!({"los": "huber"}), "has no parameter \"los\""),
+        (Box::new(GeneralizedLinearRegression), json!({"max_iter": 0}), "expected a whole number from 1 to"),
     ];
     for (estimator, wrong, expected) in cases {
-        let error = estimator.validate(&params(wrong)).unwrap_err().to_string();
+        let is_for = |problem: &ProblemType| estimator.validate(&Params::new(), *problem).is_ok();
+        let problem = ProblemType::ALL.into_iter().find(is_for).unwrap();
+        let error = estimator.validate(&params(wrong), problem).unwrap_err().to_string();
         assert!(error.contains(expected) && error.starts_with(estimator.name()), "{error}");
     }
 }

@@ -5,14 +5,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{accuracy, area_under_pr, area_under_roc, brier, log_loss};
+use super::multiclass::ClassMeans;
+use super::regression::RegressionMetrics;
+use super::report::confusion;
+use super::{Predicted, accuracy, area_under_pr, area_under_roc, brier, f1, log_loss, multiclass_log_loss, silhouette};
+use crate::estimator::ProblemType::{self, Binary, Clustering, Multiclass, Regression};
 use crate::suggest::did_you_mean;
 use crate::{MlError, Result};
 
-/// The threshold of [`Metric::Accuracy`].
-const THRESHOLD: f64 = 0.5;
-
-/// A metric of scores against labels.
+/// A metric of predictions against labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Metric {
@@ -20,17 +21,53 @@ pub enum Metric {
     AreaUnderRoc,
     /// See [`area_under_pr`].
     AreaUnderPr,
-    /// See [`log_loss`].
+    /// See [`log_loss`] and [`multiclass_log_loss`].
     LogLoss,
-    /// See [`accuracy`], at the threshold 0.5.
+    /// See [`accuracy`], at the threshold; of more classes, the share whose most probable class is right.
     Accuracy,
     /// See [`brier`].
     Brier,
+    /// See [`f1`], at the threshold; of more classes, the mean weighted by how often each is a label, as Spark ML's `f1`.
+    F1,
+    /// The mean precision of the classes, weighted by how often each is a label.
+    WeightedPrecision,
+    /// The mean recall of the classes, weighted by how often each is a label.
+    WeightedRecall,
+    /// The plain mean of the classes' f1, as scikit-learn's `f1_macro`.
+    MacroF1,
+    /// The root of the mean squared error.
+    Rmse,
+    /// The mean squared error.
+    Mse,
+    /// The mean absolute error.
+    Mae,
+    /// One less the squared error's share of the label's variation.
+    R2,
+    /// The variance that the predictions explain, as Spark ML's `var`.
+    ExplainedVariance,
+    /// See [`silhouette`].
+    Silhouette,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 5] = [Self::AreaUnderRoc, Self::AreaUnderPr, Self::LogLoss, Self::Accuracy, Self::Brier];
+    pub const ALL: [Self; 15] = [
+        Self::AreaUnderRoc,
+        Self::AreaUnderPr,
+        Self::LogLoss,
+        Self::Accuracy,
+        Self::Brier,
+        Self::F1,
+        Self::WeightedPrecision,
+        Self::WeightedRecall,
+        Self::MacroF1,
+        Self::Rmse,
+        Self::Mse,
+        Self::Mae,
+        Self::R2,
+        Self::ExplainedVariance,
+        Self::Silhouette,
+    ];
 
     /// The name in job files and reports.
     pub fn name(self) -> &'static str {
@@ -40,12 +77,60 @@ impl Metric {
             Self::LogLoss => "log_loss",
             Self::Accuracy => "accuracy",
             Self::Brier => "brier",
+            Self::F1 => "f1",
+            Self::WeightedPrecision => "weighted_precision",
+            Self::WeightedRecall => "weighted_recall",
+            Self::MacroF1 => "macro_f1",
+            Self::Rmse => "rmse",
+            Self::Mse => "mse",
+            Self::Mae => "mae",
+            Self::R2 => "r2",
+            Self::ExplainedVariance => "explained_variance",
+            Self::Silhouette => "silhouette",
         }
+    }
+
+    /// The problems that it measures.
+    pub fn problems(self) -> &'static [ProblemType] {
+        match self {
+            Self::AreaUnderRoc | Self::AreaUnderPr | Self::Brier => &[Binary],
+            Self::LogLoss | Self::Accuracy | Self::F1 => &[Binary, Multiclass],
+            Self::WeightedPrecision | Self::WeightedRecall | Self::MacroF1 => &[Multiclass],
+            Self::Rmse | Self::Mse | Self::Mae | Self::R2 | Self::ExplainedVariance => &[Regression],
+            Self::Silhouette => &[Clustering],
+        }
+    }
+
+    /// The metrics of a problem.
+    pub fn of(problem: ProblemType) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |metric| metric.problems().contains(&problem))
+    }
+
+    /// What candidates are ranked by when nothing else is said: Spark ML's defaults.
+    pub fn default_of(problem: ProblemType) -> Self {
+        match problem {
+            Binary => Self::AreaUnderRoc,
+            Multiclass => Self::F1,
+            Regression => Self::Rmse,
+            Clustering => Self::Silhouette,
+        }
+    }
+
+    /// Checks that it measures a problem.
+    ///
+    /// # Errors
+    /// The metrics that do.
+    pub fn check(self, problem: ProblemType) -> Result<()> {
+        if self.problems().contains(&problem) {
+            return Ok(());
+        }
+        let names = Self::of(problem).map(Self::name).collect::<Vec<_>>().join(", ");
+        Err(MlError::Invalid(format!("metric {self} does not measure a {problem} problem; expected one of {names}")))
     }
 
     /// Whether more is better.
     pub fn larger_is_better(self) -> bool {
-        matches!(self, Self::AreaUnderRoc | Self::AreaUnderPr | Self::Accuracy)
+        !matches!(self, Self::LogLoss | Self::Brier | Self::Rmse | Self::Mse | Self::Mae)
     }
 
     /// Whether one value beats another; NaN beats nothing.
@@ -56,14 +141,46 @@ impl Metric {
     /// The metric of some rows.
     ///
     /// # Errors
-    /// Those of the metric's function.
-    pub fn compute(self, scores: &[f64], labels: &[f64]) -> Result<f64> {
+    /// Those of the metric's function; a problem that it does not measure.
+    pub fn compute(self, rows: &Predicted<'_>) -> Result<f64> {
+        self.check(rows.problem)?;
+        let (predictions, labels) = (rows.predictions, rows.labels);
+        let is_binary = rows.problem == Binary;
         match self {
-            Self::AreaUnderRoc => area_under_roc(scores, labels),
-            Self::AreaUnderPr => area_under_pr(scores, labels),
-            Self::LogLoss => log_loss(scores, labels),
-            Self::Accuracy => accuracy(scores, labels, THRESHOLD),
-            Self::Brier => brier(scores, labels),
+            Self::AreaUnderRoc => area_under_roc(predictions, labels),
+            Self::AreaUnderPr => area_under_pr(predictions, labels),
+            Self::LogLoss if is_binary => log_loss(predictions, labels),
+            Self::LogLoss => multiclass_log_loss(predictions, labels, rows.n_classes),
+            Self::Accuracy if is_binary => accuracy(predictions, labels, rows.threshold),
+            Self::Brier => brier(predictions, labels),
+            Self::F1 if is_binary => f1(predictions, labels, rows.threshold),
+            Self::Accuracy | Self::F1 | Self::WeightedPrecision | Self::WeightedRecall | Self::MacroF1 => {
+                let means = ClassMeans::of_confusion(&confusion(predictions, labels, rows.n_classes)?);
+                Ok(match self {
+                    Self::Accuracy => means.accuracy,
+                    Self::F1 => means.weighted_f1,
+                    Self::WeightedPrecision => means.weighted_precision,
+                    Self::WeightedRecall => means.weighted_recall,
+                    _ => means.macro_f1,
+                })
+            }
+            Self::Silhouette => match rows.x {
+                Some(x) => silhouette(x, predictions),
+                None => Err(MlError::Invalid("a silhouette needs the features of the rows".to_owned())),
+            },
+            Self::Rmse | Self::Mse | Self::Mae | Self::R2 | Self::ExplainedVariance => {
+                let mut metrics = RegressionMetrics::empty();
+                predictions.iter().zip(labels).for_each(|(prediction, label)| metrics.add(*prediction, *label));
+                let [mse, rmse, mae, r2, explained] = metrics.numbers();
+                let number = match self {
+                    Self::Mse => mse,
+                    Self::Rmse => rmse,
+                    Self::Mae => mae,
+                    Self::R2 => r2,
+                    _ => explained,
+                };
+                Ok(number.unwrap_or(f64::NAN))
+            }
         }
     }
 }

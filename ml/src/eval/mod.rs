@@ -1,5 +1,4 @@
-//! Evaluation: of binary classifiers by their scores in 0..=1 against labels 0 and 1, and in SQL also of predicted classes
-//! ([`multiclass`]) and numbers ([`regression`]).
+//! Evaluation: of probabilities, classes and numbers against labels; in SQL by aggregates ([`multiclass`], [`regression`]).
 //!
 //! Areas are exact: they are computed from counts of rows. Means of losses are fixed-point sums, so no result depends
 //! on the order of the rows.
@@ -12,16 +11,37 @@ pub mod multiclass;
 mod probability;
 pub mod regression;
 mod report;
+mod silhouette;
 mod threshold;
 
 pub use aggregate::aggregate_udfs;
 pub use curve::{RocPoint, area_under_pr, area_under_roc, roc_curve};
 pub use metric::Metric;
-pub use probability::{accuracy, brier, log_loss};
-pub use report::{CalibrationBin, Evaluation, calibration, evaluate};
+pub use probability::{accuracy, brier, f1, log_loss, multiclass_log_loss};
+pub use report::{CalibrationBin, Evaluation, calibration};
+pub use silhouette::silhouette;
 pub use threshold::{BestThreshold, ThresholdRule, best_threshold};
 
+use crate::estimator::ProblemType;
+use crate::matrix::Features;
 use crate::{MlError, Result};
+
+/// What a model gave for rows, with what was true of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Predicted<'a> {
+    /// What was learnt.
+    pub problem: ProblemType,
+    /// How many classes there are.
+    pub n_classes: usize,
+    /// What [`crate::estimator::Model::predict`] gave.
+    pub predictions: &'a [f64],
+    /// The labels, `[n_rows]`.
+    pub labels: &'a [f64],
+    /// The score from which a row of a binary problem is predicted to be of class 1.
+    pub threshold: f64,
+    /// What the model read: clusters are judged by it.
+    pub x: Option<&'a Features>,
+}
 
 /// Checks scores and labels: as many of each, at least one, no NaN, labels 0 or 1.
 ///

@@ -104,6 +104,51 @@ impl OfClass {
     }
 }
 
+/// Means over classes; see the module's documentation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClassMeans {
+    pub(super) accuracy: f64,
+    pub(super) hamming_loss: f64,
+    pub(super) weighted_precision: f64,
+    pub(super) weighted_recall: f64,
+    pub(super) weighted_f1: f64,
+    weighted_false_positive_rate: f64,
+    macro_precision: f64,
+    macro_recall: f64,
+    pub(super) macro_f1: f64,
+}
+
+impl ClassMeans {
+    fn of(classes: &[OfClass], n_rows: u64) -> Self {
+        let right: u64 = classes.iter().map(|c| c.right).sum();
+        let weighted =
+            |rate: &dyn Fn(&OfClass) -> f64| -> f64 { classes.iter().map(|c| share(c.label, n_rows) * rate(c)).sum() };
+        let plain = |rate: fn(&OfClass) -> f64| classes.iter().map(rate).sum::<f64>() / classes.len() as f64;
+        Self {
+            accuracy: share(right, n_rows),
+            hamming_loss: share(n_rows - right, n_rows),
+            weighted_precision: weighted(&OfClass::precision),
+            weighted_recall: weighted(&OfClass::recall),
+            weighted_f1: weighted(&OfClass::f1),
+            weighted_false_positive_rate: weighted(&|c| c.false_positive_rate(n_rows).unwrap_or(f64::NAN)),
+            macro_precision: plain(OfClass::precision),
+            macro_recall: plain(OfClass::recall),
+            macro_f1: plain(OfClass::f1),
+        }
+    }
+
+    /// Of a confusion matrix, by label and then by prediction; classes that are neither label nor prediction are none.
+    pub(super) fn of_confusion(confusion: &[Vec<u64>]) -> Self {
+        let of_class = |class: usize| OfClass {
+            label: confusion[class].iter().sum(),
+            predicted: confusion.iter().map(|row| row[class]).sum(),
+            right: confusion[class][class],
+        };
+        let classes = (0..confusion.len()).map(of_class).filter(|c| c.label + c.predicted > 0);
+        Self::of(&classes.collect::<Vec<_>>(), confusion.iter().flatten().sum())
+    }
+}
+
 fn share(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
 }
@@ -252,22 +297,18 @@ impl Aggregate for MulticlassMetrics {
         self.check_classes()?;
         let classes = self.by_class();
         let n_rows: u64 = self.counts.values().sum();
-        let right: u64 = classes.iter().map(|(_, c)| c.right).sum();
-        let weighted = |rate: &dyn Fn(&OfClass) -> f64| -> f64 {
-            classes.iter().map(|(_, c)| share(c.label, n_rows) * rate(c)).sum()
-        };
-        let plain =
-            |rate: fn(&OfClass) -> f64| classes.iter().map(|(_, c)| rate(c)).sum::<f64>() / classes.len() as f64;
+        let of_classes: Vec<OfClass> = classes.iter().map(|(_, c)| *c).collect();
+        let m = ClassMeans::of(&of_classes, n_rows);
         let means = [
-            share(right, n_rows),
-            share(n_rows - right, n_rows),
-            weighted(&OfClass::precision),
-            weighted(&OfClass::recall),
-            weighted(&OfClass::f1),
-            weighted(&|c| c.false_positive_rate(n_rows).unwrap_or(f64::NAN)),
-            plain(OfClass::precision),
-            plain(OfClass::recall),
-            plain(OfClass::f1),
+            m.accuracy,
+            m.hamming_loss,
+            m.weighted_precision,
+            m.weighted_recall,
+            m.weighted_f1,
+            m.weighted_false_positive_rate,
+            m.macro_precision,
+            m.macro_recall,
+            m.macro_f1,
         ];
         let mean = |mean: f64| Some(mean).filter(|mean| n_rows > 0 && !mean.is_nan());
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![n_rows as i64]))];

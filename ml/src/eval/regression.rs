@@ -37,8 +37,9 @@ fn fields() -> Fields {
     Fields::from(fields)
 }
 
+/// Sums that the metrics are made of.
 #[derive(Debug)]
-struct RegressionMetrics {
+pub(super) struct RegressionMetrics {
     labels: ExactMoments,
     predictions: ExactMoments,
     errors: ExactMoments,
@@ -46,11 +47,27 @@ struct RegressionMetrics {
 }
 
 impl RegressionMetrics {
+    /// Of no rows.
+    pub(super) fn empty() -> Self {
+        let [labels, predictions, errors] = std::array::from_fn(|_| ExactMoments::new());
+        Self { labels, predictions, errors, sizes: ExactMoments::without_squares() }
+    }
+
+    /// Adds a row.
+    pub(super) fn add(&mut self, prediction: f64, label: f64) {
+        let error = label - prediction;
+        self.labels.add(label);
+        self.predictions.add(prediction);
+        self.errors.add(error);
+        self.sizes.add(error.abs());
+    }
+
     fn parts(&mut self) -> [&mut ExactMoments; 4] {
         [&mut self.labels, &mut self.predictions, &mut self.errors, &mut self.sizes]
     }
 
-    fn numbers(&mut self) -> [Option<f64>; 5] {
+    /// The metrics but the count, in the order of the fields.
+    pub(super) fn numbers(&mut self) -> [Option<f64>; 5] {
         let (labels, predictions) = (self.labels.moments(), self.predictions.moments());
         let n = labels.count as f64;
         // The squares around the mean; a single value has no variance and is its mean.
@@ -83,8 +100,7 @@ impl Aggregate for RegressionMetrics {
     }
 
     fn new(_args: &AccumulatorArgs<'_>) -> Result<Self> {
-        let [labels, predictions, errors] = std::array::from_fn(|_| ExactMoments::new());
-        Ok(Self { labels, predictions, errors, sizes: ExactMoments::without_squares() })
+        Ok(Self::empty())
     }
 
     fn update(&mut self, values: &[ArrayRef]) -> Result<()> {
@@ -92,11 +108,7 @@ impl Aggregate for RegressionMetrics {
         let (predictions, labels) = (predictions.as_primitive::<Float64Type>(), labels.as_primitive::<Float64Type>());
         for (prediction, label) in predictions.iter().zip(labels) {
             let (Some(prediction), Some(label)) = (prediction, label) else { continue };
-            let error = label - prediction;
-            self.labels.add(label);
-            self.predictions.add(prediction);
-            self.errors.add(error);
-            self.sizes.add(error.abs());
+            self.add(prediction, label);
         }
         Ok(())
     }

@@ -1,67 +1,126 @@
-//! All metrics of one set of scores.
+//! All metrics of one set of predictions.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{accuracy, area_under_pr, area_under_roc, both_classes, brier, check, log_loss};
-use crate::Result;
+use super::{Metric, Predicted, check, roc_curve};
+use crate::estimator::ProblemType;
+use crate::model::largest;
+use crate::{MlError, Result};
+
+/// How many points of an ROC curve are kept.
+const ROC_POINTS: usize = 200;
+/// How many bins predictions are compared with labels in.
+const BINS: u32 = 10;
 
 /// How a model does on some rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Evaluation {
+    /// What was learnt.
+    pub problem_type: ProblemType,
     /// Rows.
     pub n_rows: u64,
-    /// Rows of class 1.
-    pub n_positives: u64,
-    /// See [`area_under_roc`].
-    pub area_under_roc: f64,
-    /// See [`area_under_pr`].
-    pub area_under_pr: f64,
-    /// See [`log_loss`].
-    pub log_loss: f64,
-    /// See [`brier`].
-    pub brier: f64,
-    /// The threshold of `accuracy`.
-    pub threshold: f64,
-    /// See [`accuracy`].
-    pub accuracy: f64,
-    /// Ten bins by score.
+    /// The problem's metrics by name, but those that these rows do not define.
+    pub metrics: BTreeMap<String, f64>,
+    /// The mean of labels that are numbers: of 0 and 1, the share of 1.
+    pub mean_label: Option<f64>,
+    /// Points (false positive rate, true positive rate) of a binary problem's ROC curve.
+    pub roc_curve: Vec<(f64, f64)>,
+    /// Ten bins by prediction, of binary problems and regression.
     pub calibration: Vec<CalibrationBin>,
+    /// Rows by class of the label and then by class predicted, of multiclass problems.
+    pub confusion: Vec<Vec<u64>>,
 }
 
-/// Rows of similar scores, expected against actual.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Rows of similar predictions, expected against actual.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CalibrationBin {
-    /// The bin's place, from 0 for the lowest scores.
+    /// The bin's place, from 0 for the lowest predictions.
     pub bin: u32,
     /// Rows.
     pub n_rows: u64,
-    /// The lowest score.
-    pub min_score: f64,
-    /// The highest score.
-    pub max_score: f64,
-    /// The mean score: the rate that is expected.
-    pub mean_score: f64,
-    /// The share of class 1: the rate that came.
-    pub positive_rate: f64,
+    /// The lowest prediction.
+    pub min_prediction: f64,
+    /// The highest prediction.
+    pub max_prediction: f64,
+    /// The mean prediction: what is expected.
+    pub mean_prediction: f64,
+    /// The mean label: what came. Of 0 and 1, the share of 1.
+    pub mean_label: f64,
 }
 
-/// Computes all metrics.
+impl Evaluation {
+    /// Computes all metrics of the problem.
+    ///
+    /// # Errors
+    /// No rows, predictions that are NaN, labels that are not the problem's, or, for a binary problem, one class only.
+    pub fn of(rows: &Predicted<'_>) -> Result<Self> {
+        let mut evaluation = Self { problem_type: rows.problem, n_rows: rows.labels.len() as u64, ..Self::default() };
+        for metric in Metric::of(rows.problem) {
+            let value = metric.compute(rows)?;
+            if value.is_finite() {
+                evaluation.metrics.insert(metric.name().to_owned(), value);
+            }
+        }
+        match rows.problem {
+            ProblemType::Binary => {
+                let curve = roc_curve(rows.predictions, rows.labels, ROC_POINTS)?;
+                evaluation.roc_curve = curve.iter().map(|p| (p.false_positive_rate, p.true_positive_rate)).collect();
+                evaluation.calibration = calibration(rows.predictions, rows.labels, BINS)?;
+            }
+            ProblemType::Regression => evaluation.calibration = bins(rows.predictions, rows.labels, BINS),
+            ProblemType::Multiclass => {
+                evaluation.confusion = confusion(rows.predictions, rows.labels, rows.n_classes)?;
+            }
+            ProblemType::Clustering => {}
+        }
+        if !evaluation.calibration.is_empty() {
+            let sum: f64 = evaluation.calibration.iter().map(|bin| bin.mean_label * bin.n_rows as f64).sum();
+            evaluation.mean_label = Some(sum / evaluation.n_rows as f64);
+        }
+        Ok(evaluation)
+    }
+
+    /// One metric's figure; NaN where these rows do not define it.
+    pub fn get(&self, metric: Metric) -> f64 {
+        self.metrics.get(metric.name()).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// Rows by class of the label and then by the most probable class.
 ///
 /// # Errors
-/// No rows, NaN scores, labels other than 0 and 1, or one class only.
-pub fn evaluate(scores: &[f64], labels: &[f64], threshold: f64) -> Result<Evaluation> {
-    let (n_positives, n_negatives) = both_classes(scores, labels)?;
-    Ok(Evaluation {
-        n_rows: n_positives + n_negatives,
-        n_positives,
-        area_under_roc: area_under_roc(scores, labels)?,
-        area_under_pr: area_under_pr(scores, labels)?,
-        log_loss: log_loss(scores, labels)?,
-        brier: brier(scores, labels)?,
-        threshold,
-        accuracy: accuracy(scores, labels, threshold)?,
-        calibration: calibration(scores, labels, 10)?,
-    })
+/// Other than one probability for each class, and labels that are no class.
+pub(super) fn confusion(probabilities: &[f64], labels: &[f64], n_classes: usize) -> Result<Vec<Vec<u64>>> {
+    check_classes(probabilities, labels, n_classes)?;
+    let mut counts = vec![vec![0; n_classes]; n_classes];
+    for (row, label) in probabilities.chunks_exact(n_classes).zip(labels) {
+        counts[*label as usize][largest(row) as usize] += 1;
+    }
+    Ok(counts)
+}
+
+pub(super) fn check_classes(probabilities: &[f64], labels: &[f64], n_classes: usize) -> Result<()> {
+    if labels.is_empty() || probabilities.len() != labels.len() * n_classes {
+        return Err(MlError::Invalid(format!(
+            "evaluation needs {n_classes} probabilities for each label and at least one row, got {} and {} labels",
+            probabilities.len(),
+            labels.len()
+        )));
+    }
+    if let Some(at) = probabilities.iter().position(|p| p.is_nan()) {
+        return Err(MlError::Invalid(format!("a probability of row {} is not a number", at / n_classes)));
+    }
+    match labels.iter().position(|l| l.fract() != 0.0 || !(0.0..n_classes as f64).contains(l)) {
+        Some(row) => Err(MlError::Invalid(format!(
+            "the label must be a whole number from 0, below {n_classes}, got {} in row {row}",
+            labels[row]
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Cuts the rows into bins of about equally many by score, each with its mean score and rate of class 1.
@@ -72,7 +131,11 @@ pub fn evaluate(scores: &[f64], labels: &[f64], threshold: f64) -> Result<Evalua
 /// No rows, NaN scores, or labels other than 0 and 1.
 pub fn calibration(scores: &[f64], labels: &[f64], n_bins: u32) -> Result<Vec<CalibrationBin>> {
     check(scores, labels)?;
-    let mut rows: Vec<(f64, f64)> = scores.iter().zip(labels).map(|(s, l)| (s + 0.0, *l)).collect();
+    Ok(bins(scores, labels, n_bins))
+}
+
+fn bins(predictions: &[f64], labels: &[f64], n_bins: u32) -> Vec<CalibrationBin> {
+    let mut rows: Vec<(f64, f64)> = predictions.iter().zip(labels).map(|(s, l)| (s + 0.0, *l)).collect();
     rows.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let n_rows = rows.len() as u64;
     let mut bins: Vec<CalibrationBin> = Vec::new();
@@ -83,29 +146,22 @@ pub fn calibration(scores: &[f64], labels: &[f64], n_bins: u32) -> Result<Vec<Ca
         rank += ties.len() as u64;
     }
     for bin in &mut bins {
-        bin.mean_score /= bin.n_rows as f64;
-        bin.positive_rate /= bin.n_rows as f64;
+        bin.mean_prediction /= bin.n_rows as f64;
+        bin.mean_label /= bin.n_rows as f64;
     }
-    Ok(bins)
+    bins
 }
 
-/// Adds rows of one score to a bin, whose means are sums until all rows are in.
+/// Adds rows of one prediction to a bin, whose means are sums until all rows are in.
 fn add(bins: &mut Vec<CalibrationBin>, bin: u32, ties: &[(f64, f64)]) {
-    let score = ties[0].0;
+    let prediction = ties[0].0;
     if bins.last().is_none_or(|last| last.bin != bin) {
-        bins.push(CalibrationBin {
-            bin,
-            n_rows: 0,
-            min_score: score,
-            max_score: score,
-            mean_score: 0.0,
-            positive_rate: 0.0,
-        });
+        bins.push(CalibrationBin { bin, min_prediction: prediction, ..CalibrationBin::default() });
     }
     if let Some(last) = bins.last_mut() {
         last.n_rows += ties.len() as u64;
-        last.max_score = score;
-        last.mean_score += score * ties.len() as f64;
-        last.positive_rate += ties.iter().map(|row| row.1).sum::<f64>();
+        last.max_prediction = prediction;
+        last.mean_prediction += prediction * ties.len() as f64;
+        last.mean_label += ties.iter().map(|row| row.1).sum::<f64>();
     }
 }

@@ -14,12 +14,17 @@ fn rows() -> (Vec<f64>, Vec<f64>) {
     (scores, labels)
 }
 
+fn of_scores<'a>(scores: &'a [f64], labels: &'a [f64]) -> Predicted<'a> {
+    Predicted { problem: ProblemType::Binary, n_classes: 2, predictions: scores, labels, threshold: 0.5, x: None }
+}
+
 #[test]
 fn metrics_are_those_of_scikit_learn() {
     let (scores, labels) = rows();
     let expected = fixture()["metrics"].clone();
-    for metric in Metric::ALL {
-        let (got, want) = (metric.compute(&scores, &labels).unwrap(), expected[metric.name()].as_f64().unwrap());
+    for metric in Metric::of(ProblemType::Binary) {
+        let got = metric.compute(&of_scores(&scores, &labels)).unwrap();
+        let want = expected[metric.name()].as_f64().unwrap();
         // Rounding of 1000 terms.
         assert!((got - want).abs() < 1e-12, "{metric}: {got} and {want}");
     }
@@ -28,10 +33,10 @@ fn metrics_are_those_of_scikit_learn() {
 #[test]
 fn metrics_do_not_depend_on_the_order_of_rows() {
     let (mut scores, mut labels) = rows();
-    let before = evaluate(&scores, &labels, 0.4).unwrap();
+    let before = Evaluation::of(&of_scores(&scores, &labels)).unwrap();
     scores.reverse();
     labels.reverse();
-    assert_eq!(evaluate(&scores, &labels, 0.4).unwrap(), before);
+    assert_eq!(Evaluation::of(&of_scores(&scores, &labels)).unwrap(), before);
 }
 
 #[test]
@@ -47,9 +52,9 @@ fn calibration_bins_hold_all_rows() {
     let (scores, labels) = rows();
     let bins = calibration(&scores, &labels, 10).unwrap();
     assert_eq!(bins.iter().map(|b| b.n_rows).sum::<u64>(), 1000);
-    assert!(bins.windows(2).all(|w| w[0].max_score < w[1].min_score && w[0].bin < w[1].bin));
-    assert!(bins.iter().all(|b| b.min_score <= b.mean_score && b.mean_score <= b.max_score));
-    let positives: f64 = bins.iter().map(|b| b.positive_rate * b.n_rows as f64).sum();
+    assert!(bins.windows(2).all(|w| w[0].max_prediction < w[1].min_prediction && w[0].bin < w[1].bin));
+    assert!(bins.iter().all(|b| b.min_prediction <= b.mean_prediction && b.mean_prediction <= b.max_prediction));
+    let positives: f64 = bins.iter().map(|b| b.mean_label * b.n_rows as f64).sum();
     assert!((positives - labels.iter().sum::<f64>()).abs() < 1e-9);
     assert_eq!(calibration(&[0.5; 4], &[0.0, 1.0, 1.0, 0.0], 10).unwrap().len(), 1);
 }
@@ -170,15 +175,14 @@ async fn aggregates_refuse_other_types() {
 }
 
 /// A prediction and a label.
-type Predicted = (Option<f64>, Option<f64>);
+type Row = (Option<f64>, Option<f64>);
 
 /// A session with our evaluators and a table `t(prediction, label)` of some partitions.
-fn predicted(rows: &[Predicted], partitions: usize) -> SessionContext {
+fn predicted(rows: &[Row], partitions: usize) -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions));
     aggregate_udfs().into_iter().for_each(|f| ctx.register_udaf(Arc::unwrap_or_clone(f)));
-    let batch = |rows: &[Predicted]| {
-        let column =
-            |of: fn(&Predicted) -> Option<f64>| Arc::new(rows.iter().map(of).collect::<Float64Array>()) as ArrayRef;
+    let batch = |rows: &[Row]| {
+        let column = |of: fn(&Row) -> Option<f64>| Arc::new(rows.iter().map(of).collect::<Float64Array>()) as ArrayRef;
         let columns = [("prediction", column(|r| r.0), true), ("label", column(|r| r.1), true)];
         RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     };

@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::estimator::ProblemType;
 
 /// One feature column of a matrix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,15 +128,34 @@ impl Features {
     }
 }
 
-/// Rows to train on: features, label and the fold of each row, in the order given by the row key.
+/// Rows to train on, in the order given by the row key.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     /// The features, `[n_rows, n_features]`.
     pub x: Features,
-    /// The label of each row: 0 or 1 for binary classification.
+    /// What is to be learnt.
+    pub problem: ProblemType,
+    /// The label of each row: 0 or 1, the number of its class, or a number; all 0 for clustering.
     pub label: Arc<[f64]>,
+    /// How many classes the label has: 2 for binary problems, 0 where labels are no classes.
+    pub n_classes: usize,
+    /// How much each row counts in training, at least 0; all alike when absent.
+    pub weight: Option<Arc<[f64]>>,
     /// The fold of each row, `0..k`.
     pub fold: Arc<[u32]>,
+}
+
+impl Matrix {
+    /// Rows of one fold and equal weights; of a multiclass problem, the classes are those up to the largest label.
+    pub fn new(x: Features, label: Vec<f64>, problem: ProblemType) -> Self {
+        let n_classes = match problem {
+            ProblemType::Binary => 2,
+            ProblemType::Multiclass => label.iter().fold(0.0f64, |a, b| a.max(*b)) as usize + 1,
+            ProblemType::Regression | ProblemType::Clustering => 0,
+        };
+        let fold = vec![0; x.n_rows].into();
+        Self { x, problem, label: label.into(), n_classes, weight: None, fold }
+    }
 }
 
 mod read;

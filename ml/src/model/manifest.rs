@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::output::{Classes, ModelOutput};
 use crate::codec::{canonical_json, exact, metrics};
-use crate::estimator::Params;
+use crate::estimator::{Params, ProblemType};
 use crate::pipeline::InputColumn;
 use crate::profile::Profile;
 use crate::{MlError, Result};
@@ -43,16 +44,36 @@ pub struct Signature {
     pub inputs: Vec<SignatureColumn>,
     /// The column that it gives.
     pub output: SignatureColumn,
+    /// What it was trained for.
+    #[serde(default, skip_serializing_if = "is_binary")]
+    pub problem_type: ProblemType,
+    /// The classes of a multiclass label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Classes>,
+}
+
+/// Manifests from before there were other problems say nothing of theirs.
+fn is_binary(problem: &ProblemType) -> bool {
+    *problem == ProblemType::Binary
 }
 
 impl Signature {
-    /// Of a model that reads these columns and gives the probability of class 1.
-    pub fn of(inputs: &[InputColumn]) -> Self {
+    /// Of a model that reads these columns.
+    pub fn of(inputs: &[InputColumn], problem_type: ProblemType, classes: Option<Classes>) -> Self {
         let column = |name: &str, data_type: String| SignatureColumn { name: name.to_owned(), data_type };
+        let name = if is_binary(&problem_type) { "score" } else { "prediction" };
+        let output = ModelOutput::of(problem_type, classes.as_ref());
         Self {
             inputs: inputs.iter().map(|i| column(&i.name, i.data_type.to_string())).collect(),
-            output: column("score", "Float64".to_owned()),
+            output: column(name, output.data_type().to_string()),
+            problem_type,
+            classes,
         }
+    }
+
+    /// What it gives for a row.
+    pub fn model_output(&self) -> ModelOutput {
+        ModelOutput::of(self.problem_type, self.classes.as_ref())
     }
 }
 

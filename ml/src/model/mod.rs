@@ -5,6 +5,7 @@
 
 mod cache;
 mod manifest;
+mod output;
 mod package;
 mod parity;
 mod scoring;
@@ -13,6 +14,8 @@ pub use cache::{MAX_CACHED_MODELS, ModelCache};
 pub use manifest::{
     FeatureViewRef, FileEntry, MANIFEST_FORMAT_VERSION, Manifest, ModelVersion, Signature, SignatureColumn,
 };
+pub(crate) use output::largest;
+pub use output::{Classes, ModelOutput};
 pub use package::{ModelPackage, PackedModel};
 pub(crate) use package::{check_file, unpack};
 pub use parity::MAX_PARITY_ROWS;

@@ -7,10 +7,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::manifest::{FeatureViewRef, FileEntry, MANIFEST_FORMAT_VERSION, Manifest, ModelVersion, Signature};
+use super::output::{Classes, ModelOutput};
 use super::parity::{self, MAX_PARITY_ROWS};
 use super::scoring::{self, ScoringModel};
 use crate::codec::{canonical_json, exact};
-use crate::estimator::{Artifacts, EstimatorRegistry, Model, Params};
+use crate::estimator::{Artifacts, EstimatorRegistry, Model, Params, ProblemType};
 use crate::pipeline::PipelineModel;
 use crate::stage::StageRegistry;
 use crate::{MlError, Result};
@@ -27,6 +28,10 @@ pub struct ModelPackage {
     pub pipeline: PipelineModel,
     /// From features to scores.
     pub model: Box<dyn Model>,
+    /// What it was trained for.
+    pub problem_type: ProblemType,
+    /// The classes of a multiclass label.
+    pub classes: Option<Classes>,
     /// The parameters that it was trained with.
     pub params: Params,
     /// The metrics that it was chosen and evaluated by.
@@ -67,9 +72,9 @@ impl ModelPackage {
         for (name, bytes) in self.model.save()? {
             files.insert(format!("{MODEL_FOLDER}{name}"), bytes);
         }
-        let signature = Signature::of(self.pipeline.inputs());
+        let signature = Signature::of(self.pipeline.inputs(), self.problem_type, self.classes.clone());
         let digest = digest(&files, &signature, self.model.estimator(), self.threshold)?;
-        let sample = self.sample()?;
+        let sample = self.sample(&signature.model_output())?;
         let parity_sample = format!("parity-{}.arrow", blake3::hash(&sample).to_hex());
         files.insert(parity_sample.clone(), sample);
         let draft = Manifest {
@@ -95,7 +100,7 @@ impl ModelPackage {
         Ok(PackedModel { files, draft })
     }
 
-    fn sample(&self) -> Result<Vec<u8>> {
+    fn sample(&self, output: &ModelOutput) -> Result<Vec<u8>> {
         let rows = self.parity_sample.slice(0, self.parity_sample.num_rows().min(MAX_PARITY_ROWS));
         if rows.num_rows() == 0 {
             return Err(MlError::Invalid("a model needs a parity sample of at least one row".to_owned()));
@@ -104,9 +109,9 @@ impl ModelPackage {
         let index = |input: &crate::pipeline::InputColumn| Ok(schema.index_of(&input.name)?);
         let indices = self.pipeline.inputs().iter().map(index).collect::<Result<Vec<_>>>()?;
         let rows = rows.project(&indices)?;
-        let scores =
-            scoring::score(&self.pipeline.compile(&self.pipeline.input_schema())?, self.model.as_ref(), &rows)?;
-        parity::write(&rows, &scores)
+        let compiled = self.pipeline.compile(&self.pipeline.input_schema())?;
+        let scores = scoring::score(&compiled, self.model.as_ref(), output, &rows)?;
+        parity::write(&rows, scores)
     }
 }
 

@@ -1,8 +1,9 @@
 //! A model ready to score table rows.
 
-use arrow::array::{Float64Array, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take;
 
-use super::{Manifest, ModelVersion};
+use super::{Manifest, ModelOutput, ModelVersion};
 use crate::estimator::Model;
 use crate::pipeline::{CompiledPipeline, PipelineModel};
 use crate::{MlError, Result};
@@ -14,6 +15,7 @@ pub struct ScoringModel {
     pipeline: PipelineModel,
     compiled: CompiledPipeline,
     model: Box<dyn Model>,
+    output: ModelOutput,
 }
 
 impl ScoringModel {
@@ -23,7 +25,8 @@ impl ScoringModel {
     /// A pipeline that does not compile.
     pub fn new(manifest: Manifest, pipeline: PipelineModel, model: Box<dyn Model>) -> Result<Self> {
         let compiled = pipeline.compile(&pipeline.input_schema())?;
-        Ok(Self { manifest, pipeline, compiled, model })
+        let output = manifest.signature.model_output();
+        Ok(Self { manifest, pipeline, compiled, model, output })
     }
 
     /// What is known of it.
@@ -56,36 +59,48 @@ impl ScoringModel {
         self.model.as_ref()
     }
 
-    /// The score of each row, `[n_rows]`; null for a row that a stage drops.
+    /// What it gives for a row.
+    pub fn output(&self) -> &ModelOutput {
+        &self.output
+    }
+
+    /// What the model gives for each row, of the type of [`Self::output`]; null for a row that a stage drops.
     ///
     /// Columns are found by name, in any order; numbers of another type are converted where nothing is lost. A row's
     /// score does not depend on the rows beside it.
     ///
     /// # Errors
     /// An input that is missing or cannot be converted (naming it), or a value that a stage refuses.
-    pub fn score(&self, batch: &RecordBatch) -> Result<Float64Array> {
-        score(&self.compiled, self.model.as_ref(), batch)
+    pub fn score(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        score(&self.compiled, self.model.as_ref(), &self.output, batch)
     }
 }
 
 /// Scores the rows that the pipeline keeps, and puts nulls where it dropped one.
-pub(super) fn score(pipeline: &CompiledPipeline, model: &dyn Model, batch: &RecordBatch) -> Result<Float64Array> {
+pub(super) fn score(
+    pipeline: &CompiledPipeline,
+    model: &dyn Model,
+    output: &ModelOutput,
+    batch: &RecordBatch,
+) -> Result<ArrayRef> {
     let rows = pipeline.apply_rows(batch)?;
     let scores = model.predict(&rows.features)?;
-    if scores.len() != rows.features.n_rows {
+    let expected = rows.features.n_rows * output.n_outputs();
+    if scores.len() != expected {
         return Err(MlError::Internal(format!(
-            "estimator {:?} gave {} scores for {} rows",
+            "estimator {:?} gave {} numbers for {} rows, expected {expected}",
             model.estimator(),
             scores.len(),
             rows.features.n_rows
         )));
     }
+    let scored = output.array(scores)?;
     let Some(kept) = rows.kept else {
-        return Ok(scores.into());
+        return Ok(scored);
     };
-    let mut all = vec![None; batch.num_rows()];
-    for (&row, score) in kept.values().iter().zip(scores) {
-        all[row as usize] = Some(score);
+    let mut places = vec![None; batch.num_rows()];
+    for (&row, place) in kept.values().iter().zip(0..) {
+        places[row as usize] = Some(place);
     }
-    Ok(all.into())
+    Ok(take(&scored, &UInt32Array::from(places), None)?)
 }

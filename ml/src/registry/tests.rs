@@ -1,14 +1,16 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion::prelude::SessionContext;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use serde_json::json;
 
 use super::*;
-use crate::estimator::{Artifacts, Estimator, FitContext, Model, Params};
+use crate::estimator::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::matrix::{Feature, FeatureValues, Features, Matrix};
 use crate::pipeline::{Pipeline, Subset};
 
@@ -24,7 +26,7 @@ impl Estimator for Weighted {
         "weighted"
     }
 
-    fn validate(&self, _params: &Params) -> Result<()> {
+    fn validate(&self, _params: &Params, _problem: ProblemType) -> Result<()> {
         Ok(())
     }
 
@@ -75,6 +77,8 @@ async fn package(weight: f64) -> ModelPackage {
     ModelPackage {
         pipeline: fit.models.into_iter().next().unwrap(),
         model: Box::new(WeightedModel(weight)),
+        problem_type: ProblemType::Binary,
+        classes: None,
         params: Params::from([("weight".to_owned(), json!(weight))]),
         metrics: BTreeMap::from([("roc_auc".to_owned(), 0.71), ("odd".to_owned(), f64::NAN)]),
         threshold: 0.5,
@@ -115,9 +119,10 @@ async fn a_registered_model_scores_as_it_was_packed() {
     // Row 2 has no carrier and is dropped; row 1 has no temperature and gets the mean of 1.0, 2.5 and 0.1.
     let scores = model.score(&rows()).unwrap();
     let expected = Float64Array::from(vec![Some(2.0), Some(2.4), None, Some(0.2)]);
-    assert_eq!(scores, expected);
+    assert_eq!(scores.as_primitive::<Float64Type>(), &expected);
     for row in 0..4 {
-        assert_eq!(model.score(&rows().slice(row, 1)).unwrap(), expected.slice(row, 1));
+        let score = model.score(&rows().slice(row, 1)).unwrap();
+        assert_eq!(score.as_primitive::<Float64Type>(), &expected.slice(row, 1));
     }
     assert_eq!(model.threshold(), 0.5);
     let manifest = model.manifest();
@@ -357,19 +362,24 @@ async fn models_of_all_our_estimators_come_back_to_the_bit() {
     let pipeline = Pipeline::from_value(&stages, &StageRegistry::default()).unwrap();
     let df = SessionContext::new().read_batch(rows.clone()).unwrap();
     let pipeline = pipeline.fit(df, &[Subset::all("all")]).await.unwrap().models.remove(0);
-    let matrix = Matrix {
-        x: pipeline.compile(&rows.schema()).unwrap().apply(&rows).unwrap(),
-        label: x.iter().map(|&v| f64::from(u8::from(v > 4.0))).collect(),
-        fold: (0..n as u32).map(|i| i % 3).collect(),
-    };
+    let features = pipeline.compile(&rows.schema()).unwrap().apply(&rows).unwrap();
+    let classes = x.iter().map(|&v| f64::from(u8::from(v > 4.0))).collect();
+    let binary = Matrix::new(features.clone(), classes, ProblemType::Binary);
+    let regression =
+        Matrix::new(features, x.iter().map(|v| 2.0 * v + (5.0 * v).sin()).collect(), ProblemType::Regression);
+    let clustering = Matrix { problem: ProblemType::Clustering, ..binary.clone() };
     let all: Vec<u32> = (0..n as u32).collect();
     for name in EstimatorRegistry::default().names() {
         let estimator = EstimatorRegistry::default().get(name).unwrap();
-        let fitted = estimator.fit(&matrix, &all, &[Params::new()], &FitContext::new(7)).remove(0).unwrap();
+        let is_for = |matrix: &&Matrix| estimator.validate(&Params::new(), matrix.problem).is_ok();
+        let matrix = [&binary, &regression, &clustering].into_iter().find(is_for).unwrap();
+        let fitted = estimator.fit(matrix, &all, &[Params::new()], &FitContext::new(7)).remove(0).unwrap();
         let expected = fitted.predict(&matrix.x).unwrap();
         let package = ModelPackage {
             pipeline: pipeline.clone(),
             model: fitted,
+            problem_type: matrix.problem,
+            classes: None,
             params: Params::new(),
             metrics: BTreeMap::new(),
             threshold: 0.5,
@@ -382,9 +392,13 @@ async fn models_of_all_our_estimators_come_back_to_the_bit() {
         };
         let version = registry.register(name, &package).await.unwrap().version;
         let model = registry.load(name, version).await.unwrap();
-        assert_eq!(model.score(&rows).unwrap(), Float64Array::from(expected.clone()), "{name}");
+        // Numbers of clusters are integers.
+        let numbers = |scores: ArrayRef| cast(&scores, &DataType::Float64).unwrap();
+        let scores = numbers(model.score(&rows).unwrap());
+        assert_eq!(scores.as_primitive::<Float64Type>(), &Float64Array::from(expected.clone()), "{name}");
         for row in [0, 17, 63] {
-            assert_eq!(model.score(&rows.slice(row, 1)).unwrap().value(0).to_bits(), expected[row].to_bits(), "{name}");
+            let score = numbers(model.score(&rows.slice(row, 1)).unwrap());
+            assert_eq!(score.as_primitive::<Float64Type>().value(0).to_bits(), expected[row].to_bits(), "{name}");
         }
     }
 }

@@ -2,61 +2,40 @@
 
 use rayon::prelude::*;
 
-use super::GradientBoostedTreesParams;
-use super::bins::Binned;
 use super::histogram::{self, Histogram, Scale, Sums, count, plus};
-use super::split::{Search, Split, contains};
+use super::loss::quantile;
+use super::split::{Search, Split};
+use super::{GradientBoostedTreesParams, Growth};
 use crate::Result;
 use crate::estimator::FitContext;
+use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, contains};
 
 /// Below this many values (rows times features) a leaf is summed on one thread: handing work out costs more.
 const PARALLEL_FROM: usize = 1 << 16;
 
-/// A tree over bins.
-#[derive(Debug, Default)]
-pub(super) struct BinnedTree {
-    pub(super) nodes: Vec<BinnedNode>,
-    pub(super) values: Vec<f64>,
+/// Leaves whose value is a quantile of what their rows lack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeafQuantile<'a> {
+    pub(super) alpha: f64,
+    pub(super) label: &'a [f64],
+    pub(super) weight: Option<&'a [f64]>,
 }
 
-/// An inner node of a tree over bins.
-#[derive(Debug)]
-pub(super) struct BinnedNode {
-    pub(super) split: Split,
-    pub(super) left: Child,
-    pub(super) right: Child,
-}
-
-/// What is below an inner node.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Child {
-    Node(usize),
-    Leaf(usize),
-}
-
-impl BinnedTree {
-    /// The value of a training row.
-    pub(super) fn value(&self, binned: &Binned, row: usize) -> f64 {
-        let mut at = if self.nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
-        loop {
-            match at {
-                Child::Leaf(leaf) => return self.values[leaf],
-                Child::Node(node) => {
-                    let node = &self.nodes[node];
-                    let bin = binned.columns[node.split.feature].bins[row];
-                    at = if contains(&node.split.left_bins, bin) { node.left } else { node.right };
-                }
-            }
-        }
+impl LeafQuantile<'_> {
+    fn of(&self, rows: &[u32], scores: &[f64]) -> f64 {
+        let lacking = rows.iter().map(|&row| self.label[row as usize] - scores[row as usize]).collect();
+        let weight = self.weight.map(|weight| rows.iter().map(|&row| weight[row as usize]).collect());
+        quantile(lacking, weight, self.alpha)
     }
 }
 
 /// What trees of one boosting run grow in: data, parameters and reused buffers.
 pub(super) struct Grower<'a> {
-    pub(super) binned: &'a Binned,
-    pub(super) params: &'a GradientBoostedTreesParams,
-    pub(super) scale: Scale,
-    pub(super) ctx: &'a FitContext,
+    binned: &'a Binned,
+    params: &'a GradientBoostedTreesParams,
+    ctx: &'a FitContext,
+    /// The units of the tree that grows.
+    scale: Scale,
     /// The rows of the tree, grouped by leaf, ascending in each.
     pub(super) rows: Vec<u32>,
     scratch: Vec<u32>,
@@ -78,17 +57,12 @@ struct Leaf {
 }
 
 impl<'a> Grower<'a> {
-    pub(super) fn new(
-        binned: &'a Binned,
-        params: &'a GradientBoostedTreesParams,
-        scale: Scale,
-        ctx: &'a FitContext,
-    ) -> Self {
+    pub(super) fn new(binned: &'a Binned, params: &'a GradientBoostedTreesParams, ctx: &'a FitContext) -> Self {
         Self {
             binned,
             params,
-            scale,
             ctx,
+            scale: Scale::new(binned.n_rows, 1.0, 1.0),
             rows: Vec::new(),
             scratch: Vec::new(),
             gathered: Vec::new(),
@@ -100,12 +74,20 @@ impl<'a> Grower<'a> {
     ///
     /// # Errors
     /// Cancellation.
-    pub(super) fn grow(&mut self, sums: &[Sums], features: &[usize], scores: &mut [f64]) -> Result<BinnedTree> {
+    pub(super) fn grow(
+        &mut self,
+        scale: Scale,
+        sums: &[Sums],
+        features: &[usize],
+        quantile: Option<LeafQuantile<'_>>,
+        scores: &mut [f64],
+    ) -> Result<BinnedTree> {
+        self.scale = scale;
         let mut nodes: Vec<BinnedNode> = Vec::new();
         let mut leaves = vec![self.root(sums, features)];
         while leaves.len() < self.params.max_leaves {
             self.ctx.check()?;
-            let Some(at) = best_leaf(&leaves) else { break };
+            let Some(at) = self.next_leaf(&leaves) else { break };
             let Some(split) = leaves[at].best.take() else { break };
             let is_last = leaves.len() + 1 == self.params.max_leaves;
             let node = nodes.len();
@@ -114,12 +96,18 @@ impl<'a> Grower<'a> {
                 let side = if is_left { &mut nodes[parent].left } else { &mut nodes[parent].right };
                 *side = Child::Node(node);
             }
-            nodes.push(BinnedNode { split, left: Child::Leaf(at), right: Child::Leaf(leaves.len()) });
+            nodes.push(BinnedNode { test: split.test, left: Child::Leaf(at), right: Child::Leaf(leaves.len()) });
             self.recycle(std::mem::replace(&mut leaves[at], left));
             leaves.push(right);
         }
         debug_assert!(leaves.iter().all(|leaf| count(leaf.sums) == leaf.len));
-        let values: Vec<f64> = leaves.iter().map(|leaf| self.value_of(leaf)).collect();
+        let values: Vec<f64> = match &quantile {
+            None => leaves.iter().map(|leaf| self.value_of(leaf)).collect(),
+            Some(quantile) => leaves
+                .par_iter()
+                .map(|leaf| self.params.step_size * quantile.of(&self.rows[leaf.start..leaf.start + leaf.len], scores))
+                .collect(),
+        };
         for (leaf, value) in leaves.into_iter().zip(&values) {
             for &row in &self.rows[leaf.start..leaf.start + leaf.len] {
                 scores[row as usize] += value;
@@ -132,6 +120,17 @@ impl<'a> Grower<'a> {
     fn value_of(&self, leaf: &Leaf) -> f64 {
         let hessian = self.scale.hessian(leaf.sums) + leaf.l2;
         if hessian > 0.0 { -self.params.step_size * self.scale.gradient(leaf.sums) / hessian } else { 0.0 }
+    }
+
+    /// The leaf that is split next, the first of equals.
+    fn next_leaf(&self, leaves: &[Leaf]) -> Option<usize> {
+        match self.params.growth {
+            Growth::LeafWise => best_leaf(leaves),
+            Growth::DepthWise => {
+                let open = leaves.iter().enumerate().filter(|(_, leaf)| leaf.best.is_some());
+                open.min_by_key(|(_, leaf)| leaf.depth).map(|(i, _)| i)
+            }
+        }
     }
 
     fn root(&mut self, sums: &[Sums], features: &[usize]) -> Leaf {
@@ -240,10 +239,10 @@ impl<'a> Grower<'a> {
     /// Puts the rows that go left before the others, both in their order; how many they are.
     fn partition(&mut self, leaf: &Leaf, split: &Split) -> usize {
         let rows = &mut self.rows[leaf.start..leaf.start + leaf.len];
-        let bins = &self.binned.columns[split.feature].bins;
+        let bins = &self.binned.columns[split.test.feature].bins;
         let mut goes_left = [false; 256];
         for (bin, goes) in (0..=255).zip(&mut goes_left) {
-            *goes = contains(&split.left_bins, bin);
+            *goes = contains(&split.test.left_bins, bin);
         }
         self.scratch.resize(self.scratch.len().max(rows.len()), 0);
         let (mut n_left, mut n_right) = (0, 0);
@@ -286,11 +285,11 @@ fn is_large(n_rows: usize, n_features: usize) -> bool {
 
 /// The leaf whose split gains most, the first of equals.
 fn best_leaf(leaves: &[Leaf]) -> Option<usize> {
-    let gains = leaves.iter().enumerate().filter_map(|(i, leaf)| Some((i, leaf.best.as_ref()?.gain)));
+    let gains = leaves.iter().enumerate().filter_map(|(i, leaf)| Some((i, leaf.best.as_ref()?.test.gain)));
     gains.reduce(|a, b| if b.1 > a.1 { b } else { a }).map(|(i, _)| i)
 }
 
 /// The split that gains most, the first feature's of equals.
 fn best_split(found: Vec<Option<Split>>) -> Option<Split> {
-    found.into_iter().flatten().reduce(|a, b| if b.gain > a.gain { b } else { a })
+    found.into_iter().flatten().reduce(|a, b| if b.test.gain > a.test.gain { b } else { a })
 }

@@ -11,35 +11,38 @@ pub(super) type Histogram = [Sums; 256];
 
 /// Bits of the packed word that hold the Hessian; the count has the rest.
 const HESSIAN_BITS: u32 = 40;
-/// The gradient's unit: gradients of the logistic loss are within ±1.
-const GRADIENT_UNIT: f64 = (1u64 << 32) as f64;
+/// Bits of a row's gradient: with those of the most rows they fit a word.
+const GRADIENT_BITS: i32 = 32;
 /// The most rows of a fit: their count must fit above the Hessian.
 pub(super) const MOST_ROWS: usize = (1 << (64 - HESSIAN_BITS)) - 1;
 
-/// The fixed-point units of a fit, from its number of rows alone.
+/// The fixed-point units of a tree, from bounds of its rows' derivatives and their number alone.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
+    gradient_unit: f64,
     hessian_unit: f64,
 }
 
 impl Scale {
-    /// Units with which the sums over `n_rows` rows fit their fields.
-    pub(super) fn new(n_rows: usize) -> Self {
-        let row_bits = usize::BITS - n_rows.leading_zeros();
-        // A row's Hessian is at most 1/4: two more bits.
-        Self { hessian_unit: (1u64 << (HESSIAN_BITS - row_bits + 2)) as f64 }
+    /// Units with which the sums over `n_rows` rows with at most these gradients (in size) and Hessians fit their fields.
+    pub(super) fn new(n_rows: usize, most_gradient: f64, most_hessian: f64) -> Self {
+        let row_bits = (usize::BITS - n_rows.leading_zeros()) as i32;
+        Self {
+            gradient_unit: power_of_two(GRADIENT_BITS - exponent_above(most_gradient)),
+            hessian_unit: power_of_two(HESSIAN_BITS as i32 - row_bits - exponent_above(most_hessian)),
+        }
     }
 
     /// One row's sums.
     #[inline]
     pub(super) fn pack(self, gradient: f64, hessian: f64) -> Sums {
-        [(gradient * GRADIENT_UNIT) as i64, (hessian * self.hessian_unit) as i64 | (1 << HESSIAN_BITS)]
+        [(gradient * self.gradient_unit) as i64, (hessian * self.hessian_unit) as i64 | (1 << HESSIAN_BITS)]
     }
 
     /// The sum of gradients.
     #[inline]
     pub(super) fn gradient(self, sums: Sums) -> f64 {
-        sums[0] as f64 * (1.0 / GRADIENT_UNIT)
+        sums[0] as f64 / self.gradient_unit
     }
 
     /// The sum of Hessians.
@@ -47,6 +50,21 @@ impl Scale {
     pub(super) fn hessian(self, sums: Sums) -> f64 {
         (sums[1] & ((1 << HESSIAN_BITS) - 1)) as f64 / self.hessian_unit
     }
+}
+
+/// The least exponent with `value <= 2^exponent`, within what units can be made of.
+fn exponent_above(value: f64) -> i32 {
+    if value <= 0.0 {
+        return 0;
+    }
+    let bits = value.to_bits();
+    let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023;
+    let is_power = bits & ((1 << 52) - 1) == 0;
+    (exponent + i32::from(!is_power)).clamp(-900, 900)
+}
+
+fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 /// How many rows sums are of.
@@ -90,13 +108,24 @@ mod tests {
     #[test]
     fn packed_sums_keep_count_and_hessian_apart() {
         for n in [1usize, 2, 1000, 100_000] {
-            let scale = Scale::new(n);
+            let scale = Scale::new(n, 1.0, 0.25);
             let row = scale.pack(-0.5, 0.25);
             let sums = (0..n).fold([0, 0], |a, _| plus(a, row));
             assert_eq!(count(sums), n);
             assert_eq!(scale.gradient(sums), -0.5 * n as f64);
             assert_eq!(scale.hessian(sums), 0.25 * n as f64);
             assert_eq!(minus(sums, sums), [0, 0]);
+        }
+    }
+
+    #[test]
+    fn units_follow_the_largest_row() {
+        for (gradient, hessian) in [(1e-9, 1e-3), (3.0, 1.0), (1e12, 7e5), (0.0, 0.0)] {
+            let scale = Scale::new(1_000, gradient, hessian);
+            let sums = (0..1_000).fold([0, 0], |a, _| plus(a, scale.pack(gradient, hessian)));
+            assert_eq!(count(sums), 1_000);
+            assert!((scale.gradient(sums) - 1e3 * gradient).abs() <= 1e-6 * gradient, "{gradient}");
+            assert!((scale.hessian(sums) - 1e3 * hessian).abs() <= 1e-2 * hessian, "{hessian}");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Gradient-boosted trees for a binary label: logistic loss, histograms over at most 255 bins, categories natively.
+//! Gradient-boosted trees for classes and numbers: histograms over at most 255 bins, categories and missing values natively.
 //!
 //! Columns are binned once for all candidates of a group. Gradients are fixed-point integers, so the sums in the
 //! histograms are exact and do not depend on order or threads. Trees grow the leaf with the most gain first, bounded
 //! by leaves and depth; the smaller child's histogram is summed and the other's is the difference. Candidates that
 //! differ in `max_iter` only are one boosting run, cut where each ends.
 
-mod bins;
 mod boost;
 mod fit;
 mod grow;
 mod histogram;
+mod loss;
 mod model;
 mod params;
 mod split;
@@ -17,16 +17,22 @@ mod split;
 use std::sync::Arc;
 
 pub use model::GradientBoostedTreesModel;
-pub use params::GradientBoostedTreesParams;
+pub use params::{GradientBoostedTreesParams, Growth};
 
-use super::{Artifacts, Estimator, FitContext, Model, Params};
+use super::support::training;
+use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
 use crate::matrix::{Feature, Matrix};
 
 /// The estimator's name.
 pub(super) const NAME: &str = "gradient_boosted_trees";
 
-/// Gradient-boosted trees for a binary label.
+/// The problems that it is for.
+const PROBLEMS: [ProblemType; 3] = [ProblemType::Binary, ProblemType::Multiclass, ProblemType::Regression];
+
+/// Gradient-boosted trees (Friedman 2001) for classes and numbers.
+///
+/// Classes have a tree each in every iteration. Weights multiply a row's loss.
 ///
 /// Parameters are those of [`GradientBoostedTreesParams`]. Missing numbers go the way that lowered the loss most in
 /// training, or with most rows where training had none; missing and rare categories go right.
@@ -38,8 +44,9 @@ impl Estimator for GradientBoostedTrees {
         NAME
     }
 
-    fn validate(&self, params: &Params) -> Result<()> {
-        GradientBoostedTreesParams::parse(params).map(|_| ())
+    fn validate(&self, params: &Params, problem: ProblemType) -> Result<()> {
+        training::is_for(NAME, problem, &PROBLEMS)?;
+        GradientBoostedTreesParams::parse(params, problem).map(|_| ())
     }
 
     fn fit(

@@ -1,10 +1,11 @@
 //! Parameters of gradient-boosted trees.
 
+use super::loss::Loss;
 use crate::Result;
-use crate::estimator::Params;
 use crate::estimator::support::options::ParamReader;
+use crate::estimator::{Params, ProblemType};
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 15] = [
     "max_iter",
     "step_size",
     "max_depth",
@@ -15,6 +16,11 @@ const KNOWN: [&str; 10] = [
     "subsampling_rate",
     "feature_subset",
     "seed",
+    "loss_type",
+    "alpha",
+    "growth",
+    "early_stopping_rounds",
+    "validation_fraction",
 ];
 
 /// The depth limit that stands for none: deeper than any tree within [`MOST_LEAVES`].
@@ -49,14 +55,34 @@ pub struct GradientBoostedTreesParams {
     pub feature_subset: f64,
     /// Mixed into the fit's seed. Default 0.
     pub seed: u64,
+    /// `loss_type`: for a number `squared` (the default), `absolute`, `huber`, `quantile` or `poisson`; for classes
+    /// `logistic`.
+    pub(super) loss: Loss,
+    /// Which leaf is split next: the one that gains most (`leaf_wise`, the default, as LightGBM), or all of a depth before the
+    /// next (`depth_wise`, as Spark and XGBoost). They differ where `max_leaves` ends a tree.
+    pub growth: Growth,
+    /// Boosting ends when the loss on `validation_fraction` of the rows has not fallen for so many iterations, and keeps the
+    /// trees up to the lowest. Default 0: never.
+    pub early_stopping_rounds: usize,
+    /// The share of rows, by the seed, that early stopping looks at and trees are not grown on, above 0, below 1. Default 0.1.
+    pub validation_fraction: f64,
+}
+
+/// The order in which leaves are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// The leaf that gains most first.
+    LeafWise,
+    /// The leaves of a depth before those below them.
+    DepthWise,
 }
 
 impl GradientBoostedTreesParams {
     /// Reads and checks parameters.
     ///
     /// # Errors
-    /// An unknown name or a value out of its range.
-    pub fn parse(params: &Params) -> Result<Self> {
+    /// An unknown name or a value out of its range, or a loss of another problem.
+    pub fn parse(params: &Params, problem: ProblemType) -> Result<Self> {
         let read = ParamReader::new(super::NAME, params, &KNOWN)?;
         let share = |v: f64| v > 0.0 && v <= 1.0;
         let default_depth = if read.has("max_leaves") { 0 } else { DEFAULT_DEPTH };
@@ -79,6 +105,36 @@ impl GradientBoostedTreesParams {
             subsampling_rate: read.number("subsampling_rate", 1.0, "a number above 0, up to 1", share)?,
             feature_subset: read.number("feature_subset", 1.0, "a number above 0, up to 1", share)?,
             seed: read.integer("seed", 0, 0..=i64::MAX)? as u64,
+            loss: Self::loss(&read, problem)?,
+            growth: match read.choice("growth", &["leaf_wise", "depth_wise"])? {
+                "depth_wise" => Growth::DepthWise,
+                _ => Growth::LeafWise,
+            },
+            early_stopping_rounds: read.size("early_stopping_rounds", 0, 0..=100_000)?,
+            validation_fraction: read
+                .number("validation_fraction", 0.1, "a number above 0, below 1", |v| v > 0.0 && v < 1.0)?,
+        })
+    }
+
+    /// The loss of a problem. `alpha` is the quantile, or where Huber's loss turns linear; its default is LightGBM's 0.9.
+    fn loss(read: &ParamReader<'_>, problem: ProblemType) -> Result<Loss> {
+        let known: &[&str] = match problem {
+            ProblemType::Binary | ProblemType::Multiclass => &["logistic"],
+            _ => &["squared", "absolute", "huber", "quantile", "poisson"],
+        };
+        let loss = read.choice("loss_type", known)?;
+        let alpha = match loss {
+            "quantile" => read.number("alpha", 0.9, "a number above 0, below 1", |v| v > 0.0 && v < 1.0)?,
+            _ => read.number("alpha", 0.9, "a number above 0", |v| v > 0.0)?,
+        };
+        Ok(match loss {
+            "logistic" if problem == ProblemType::Multiclass => Loss::Softmax,
+            "logistic" => Loss::Logistic,
+            "absolute" => Loss::Absolute,
+            "huber" => Loss::Huber { delta: alpha },
+            "quantile" => Loss::Quantile { alpha },
+            "poisson" => Loss::Poisson,
+            _ => Loss::Squared,
         })
     }
 

@@ -1,8 +1,8 @@
 //! Finding the best split of a leaf on one feature.
 
 use super::GradientBoostedTreesParams;
-use super::bins::{Column, Meaning};
 use super::histogram::{Histogram, Scale, Sums, count, minus, plus};
+use crate::estimator::support::trees::{BinTest, Column, Meaning, insert};
 
 /// The least sum of Hessians of a child: below it its value is noise.
 const LEAST_HESSIAN: f64 = 1e-3;
@@ -17,19 +17,10 @@ const SUBSET_L2: f64 = 10.0;
 /// The most labels on the left.
 const MOST_LABELS_LEFT: usize = 32;
 
-/// Which bins go left, as a bitset.
-pub(super) type BinSet = [u64; 4];
-
 /// The best split of a leaf.
 #[derive(Debug, Clone)]
 pub(super) struct Split {
-    pub(super) feature: usize,
-    pub(super) gain: f64,
-    /// The bins that go left, that of missing values included.
-    pub(super) left_bins: BinSet,
-    /// For numbers: the last bin of the left side.
-    pub(super) last_left_bin: usize,
-    pub(super) missing_left: bool,
+    pub(super) test: BinTest,
     pub(super) left: Sums,
     pub(super) right: Sums,
     /// The L2 penalty of the children's values.
@@ -99,16 +90,8 @@ impl Search<'_> {
         if missing_left {
             insert(&mut left_bins, node.n_bins);
         }
-        Split {
-            feature: node.feature,
-            gain,
-            left_bins,
-            last_left_bin: bin,
-            missing_left,
-            left,
-            right,
-            l2: self.params.reg_lambda,
-        }
+        let test = BinTest { feature: node.feature, gain, left_bins, last_left_bin: bin, missing_left };
+        Split { test, left, right, l2: self.params.reg_lambda }
     }
 
     fn best_label(&self, node: Node<'_>) -> Option<Split> {
@@ -156,16 +139,8 @@ impl Search<'_> {
         let left = labels.iter().fold([0, 0], |a, &bin| plus(a, node.bins[bin]));
         let mut left_bins = [0; 4];
         labels.iter().for_each(|&bin| insert(&mut left_bins, bin));
-        Split {
-            feature: node.feature,
-            gain,
-            left_bins,
-            last_left_bin: 0,
-            missing_left: false,
-            left,
-            right: minus(node.total, left),
-            l2,
-        }
+        let test = BinTest { feature: node.feature, gain, left_bins, last_left_bin: 0, missing_left: false };
+        Split { test, left, right: minus(node.total, left), l2 }
     }
 
     /// How much a split lowers the loss (times two), if both sides are large enough and it does.
@@ -189,15 +164,4 @@ impl Search<'_> {
         let gradient = self.scale.gradient(sums);
         gradient * gradient / (self.scale.hessian(sums) + l2)
     }
-}
-
-/// Puts a bin into a set.
-fn insert(set: &mut BinSet, bin: usize) {
-    set[bin >> 6] |= 1 << (bin & 63);
-}
-
-/// Whether a set has a bin.
-#[inline]
-pub(super) fn contains(set: &BinSet, bin: u8) -> bool {
-    set[usize::from(bin >> 6)] >> (bin & 63) & 1 == 1
 }

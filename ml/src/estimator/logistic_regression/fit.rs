@@ -1,79 +1,163 @@
-//! Fitting a group of candidates: one design per intercept choice, one warm-started path per mix of penalties.
+//! Fitting a group of candidates: those that share an intercept choice share the standardised rows.
 
 use std::sync::Arc;
 
-use super::design::Design;
-use super::newton::Solver;
+use super::multinomial::{MultinomialSolver, Points};
 use super::{LogisticRegressionModel, LogisticRegressionParams};
-use crate::estimator::{FitContext, Params};
+use crate::estimator::support::linear::{
+    Design, ElasticNet, LinearWeights, Logistic, Members, Penalty, Rows, Solver, Stop, fit_groups, path,
+};
+use crate::estimator::support::math::ln;
+use crate::estimator::support::training;
+use crate::estimator::{FitContext, Params, ProblemType};
 use crate::matrix::Matrix;
 use crate::{MlError, Result};
 
-/// Candidates of one design, by their place in the group.
-type Members = Vec<(usize, LogisticRegressionParams)>;
+type Fitted = Result<LogisticRegressionModel>;
 
-pub(super) fn fit(
-    matrix: &Matrix,
-    rows: &[u32],
-    candidates: &[Params],
-    ctx: &FitContext,
-) -> Vec<Result<LogisticRegressionModel>> {
-    let mut results: Vec<Option<Result<LogisticRegressionModel>>> = candidates.iter().map(|_| None).collect();
-    let mut groups: [Members; 2] = [Vec::new(), Vec::new()];
-    for (i, candidate) in candidates.iter().enumerate() {
-        match LogisticRegressionParams::parse(candidate) {
-            Ok(params) => groups[usize::from(params.fit_intercept)].push((i, params)),
-            Err(e) => results[i] = Some(Err(e)),
-        }
-    }
-    for (has_intercept, members) in [false, true].into_iter().zip(groups) {
-        if !members.is_empty() {
-            fit_members(matrix, rows, has_intercept, members, ctx, &mut results);
-        }
-    }
-    let missing = || Err(MlError::Internal("a candidate of logistic_regression was not fitted".into()));
-    results.into_iter().map(|r| r.unwrap_or_else(missing)).collect()
+pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
+    let parse = |params| LogisticRegressionParams::parse(params).map(LogisticRegressionParams::elastic_net);
+    let parsed: Vec<Result<ElasticNet>> = candidates.iter().map(parse).collect();
+    let target = match Target::new(matrix, rows) {
+        Ok(target) => target,
+        Err(e) => return training::failed(parsed, &e),
+    };
+    let design = |has_intercept| Design::new(matrix, &target.rows, has_intercept);
+    fit_groups(
+        super::NAME,
+        parsed,
+        |p| p.fit_intercept,
+        design,
+        |design, members| match &target.label {
+            Label::Binary(label) => fit_binary(matrix, label, target.rows.mean(label), design, members, ctx),
+            Label::Multiclass(classes) => fit_multiclass(matrix, classes, design, members, ctx),
+        },
+    )
 }
 
-fn fit_members(
+/// The rows and their labels.
+struct Target {
+    rows: Rows,
+    label: Label,
+}
+
+enum Label {
+    Binary(Vec<f64>),
+    Multiclass(Classes),
+}
+
+/// The classes that training rows have.
+struct Classes {
+    /// The class of each row, as its place in `present`.
+    label: Vec<u32>,
+    /// Their numbers, ascending.
+    present: Vec<usize>,
+    /// The logarithm of the weight of each present class.
+    log_weights: Vec<f64>,
+    /// How many classes there are, absent ones among them.
+    n_classes: usize,
+}
+
+impl Target {
+    fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
+        training::is_for(super::NAME, matrix.problem, &super::PROBLEMS)?;
+        let rows = Rows::new(matrix, rows)?;
+        let label = match matrix.problem {
+            ProblemType::Multiclass => Label::Multiclass(Classes::new(matrix, &rows)?),
+            _ => Label::Binary(training::binary_labels(matrix, &rows.numbers)?),
+        };
+        Ok(Self { rows, label })
+    }
+}
+
+impl Classes {
+    fn new(matrix: &Matrix, rows: &Rows) -> Result<Self> {
+        let class = training::class_labels(matrix, &rows.numbers)?;
+        let mut weights = vec![0.0; matrix.n_classes];
+        class.iter().enumerate().for_each(|(i, class)| weights[*class as usize] += rows.weight(i));
+        let present: Vec<usize> = (0..matrix.n_classes).filter(|class| weights[*class] > 0.0).collect();
+        let mut places = vec![0; matrix.n_classes];
+        present.iter().zip(0..).for_each(|(class, place)| places[*class] = place);
+        Ok(Self {
+            label: class.iter().map(|class| places[*class as usize]).collect(),
+            log_weights: present.iter().map(|class| ln(weights[*class])).collect(),
+            present,
+            n_classes: matrix.n_classes,
+        })
+    }
+
+    /// A model of all classes from the points of the present ones.
+    fn model(&self, matrix: &Matrix, design: &Design, points: &Points) -> LogisticRegressionModel {
+        let points = centred(design, points);
+        let mut absent = vec![0.0; design.n_coordinates()];
+        absent[design.intercept()] = f64::NEG_INFINITY;
+        let weights = |class| {
+            let point = self.present.iter().position(|present| *present == class).map_or(&absent, |i| &points[i]);
+            LinearWeights::new(Arc::clone(&matrix.x.features), design, point)
+        };
+        LogisticRegressionModel::new((0..self.n_classes).map(weights).collect())
+    }
+}
+
+/// Points whose intercepts of raw columns have the mean 0.
+fn centred(design: &Design, points: &Points) -> Points {
+    let mut centred = points.clone();
+    if design.is_free(design.intercept()) {
+        let sum: f64 = points.iter().map(|point| design.raw_coefficients(point).1).sum();
+        let mean = sum / points.len() as f64;
+        centred.iter_mut().for_each(|point| point[design.intercept()] -= mean);
+    }
+    centred
+}
+
+fn fit_binary(
     matrix: &Matrix,
-    rows: &[u32],
-    has_intercept: bool,
-    mut members: Members,
+    label: &[f64],
+    share: f64,
+    design: &Design,
+    members: Members<ElasticNet>,
     ctx: &FitContext,
-    results: &mut [Option<Result<LogisticRegressionModel>>],
-) {
-    // An error of the data is each member's error, in the same words.
-    let design = match Design::new(matrix, rows, has_intercept) {
-        Ok(design) => design,
+) -> Vec<(usize, Fitted)> {
+    let mut solver = Solver::new(design, Logistic, label);
+    let solve = |params: &ElasticNet, start: Option<Vec<f64>>| {
+        let start = start.unwrap_or_else(|| solver.start(ln(share / (1.0 - share))));
+        solver.solve(&penalty(design, params), stop(params), start, ctx)
+    };
+    path(members, solve, |point| {
+        LogisticRegressionModel::new(vec![LinearWeights::new(Arc::clone(&matrix.x.features), design, point)])
+    })
+}
+
+fn fit_multiclass(
+    matrix: &Matrix,
+    classes: &Classes,
+    design: &Design,
+    members: Members<ElasticNet>,
+    ctx: &FitContext,
+) -> Vec<(usize, Fitted)> {
+    let mut solver = match MultinomialSolver::new(design, &classes.label, classes.present.len()) {
+        Ok(solver) => solver,
         Err(e) => {
             let text = e.to_string();
-            for (i, _) in members {
-                results[i] = Some(Err(MlError::Invalid(text.clone())));
-            }
-            return;
+            return members.into_iter().map(|(i, _)| (i, Err(MlError::Invalid(text.clone())))).collect();
         }
     };
-    members.sort_by(|(i, a), (j, b)| {
-        a.standardization
-            .cmp(&b.standardization)
-            .then(a.elastic_net_param.total_cmp(&b.elastic_net_param))
-            .then(b.reg_param.total_cmp(&a.reg_param))
-            .then(i.cmp(j))
-    });
-    let mut solver = Solver::new(&design);
-    let mut path: Option<((bool, u64), Vec<f64>)> = None;
-    for (i, params) in members {
-        let key = (params.standardization, params.elastic_net_param.to_bits());
-        let start = match path.take() {
-            Some((last, point)) if last == key => point,
-            _ => solver.start(),
-        };
-        let solved = solver.solve(&params, start, ctx);
-        results[i] = Some(solved.map(|point| {
-            path = Some((key, point.clone()));
-            let (coefficients, intercept) = design.raw_coefficients(&point);
-            LogisticRegressionModel::new(Arc::clone(&matrix.x.features), &coefficients, &design.deviation, intercept)
-        }));
+    let solve = |params: &ElasticNet, start: Option<Points>| {
+        let start = start.unwrap_or_else(|| solver.start(&classes.log_weights));
+        solver.solve(&penalty(design, params), stop(params), start, ctx)
+    };
+    path(members, solve, |points| classes.model(matrix, design, points))
+}
+
+fn penalty(design: &Design, params: &ElasticNet) -> Penalty {
+    if params.standardization {
+        Penalty::scaled(design, params.l1(), params.l2(), 1.0)
+    } else {
+        Penalty::raw(design, params.l1(), params.l2())
     }
+}
+
+/// Classes that columns tell apart let the loss fall to nothing: no value of it is rounding.
+fn stop(params: &ElasticNet) -> Stop {
+    Stop { max_iter: params.max_iter, tol: params.tol, floor: f64::MIN_POSITIVE }
 }

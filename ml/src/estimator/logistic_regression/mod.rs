@@ -1,31 +1,38 @@
-//! Binary logistic regression with elastic net, over numbers and one-hot categories that are never materialised.
+//! Logistic regression with elastic net, over numbers and one-hot categories that are never materialised.
 //!
-//! Minimises the mean log loss plus `reg_param * (elastic_net_param * |b|_1 + (1 - elastic_net_param) / 2 * |b|^2)`,
+//! Minimises the weighted mean log loss, `sum w loss / sum w`, plus `reg_param * (elastic_net_param * |b|_1 + (1 - elastic_net_param) / 2 * |b|^2)`,
 //! Spark ML's objective, by proximal Newton steps. Candidates of a group share the standardised rows and, while it
 //! serves, the Hessian; those that differ in `reg_param` only start from their neighbour's solution.
+//!
+//! Of a multiclass problem it is the multinomial model: a vector of coefficients and an intercept for each class, and
+//! the softmax of their margins. Without a penalty coefficients have the mean 0 over the classes, as Spark has them;
+//! intercepts always do.
 
-mod design;
 mod fit;
 mod model;
-mod newton;
+mod multinomial;
 mod params;
-mod quadratic;
 
 use std::sync::Arc;
 
 pub use model::LogisticRegressionModel;
 pub use params::LogisticRegressionParams;
 
-use super::{Artifacts, Estimator, FitContext, Model, Params};
+use super::support::training;
+use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
 use crate::matrix::{Feature, Matrix};
 
 /// The estimator's name.
 pub(super) const NAME: &str = "logistic_regression";
 
-/// Binary logistic regression.
+/// The problems that it is for.
+const PROBLEMS: [ProblemType; 2] = [ProblemType::Binary, ProblemType::Multiclass];
+
+/// Logistic regression for two classes and more.
 ///
-/// Parameters are those of [`LogisticRegressionParams`]. A number that is missing (NaN) in training is an error; a
+/// Parameters are those of [`LogisticRegressionParams`]. Weights multiply a row's loss, and count in the deviations
+/// that `standardization` divides by. A class that no training row has gets the intercept -inf. A number that is missing (NaN) in training is an error; a
 /// missing category, or one without an indicator, has the all-zero vector.
 #[derive(Debug, Default)]
 pub struct LogisticRegression;
@@ -35,7 +42,8 @@ impl Estimator for LogisticRegression {
         NAME
     }
 
-    fn validate(&self, params: &Params) -> Result<()> {
+    fn validate(&self, params: &Params, problem: ProblemType) -> Result<()> {
+        training::is_for(NAME, problem, &PROBLEMS)?;
         LogisticRegressionParams::parse(params).map(|_| ())
     }
 
@@ -53,7 +61,7 @@ impl Estimator for LogisticRegression {
     }
 
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
-        Ok(Box::new(LogisticRegressionModel::load(features, artifacts)?))
+        Ok(Box::new(LogisticRegressionModel::load(&features, artifacts)?))
     }
 }
 

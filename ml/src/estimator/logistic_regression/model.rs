@@ -1,6 +1,8 @@
-//! The fitted model: an intercept and a weight for each number and each indicator.
+//! The fitted model: an intercept and a weight for each number and each indicator; of a multiclass problem, for each
+//! class.
 //!
-//! Saved as `model.json`: format, intercept and, per feature in order, its weights and its columns' deviations.
+//! Saved as `model.json`. Format 1, of binary problems: the intercept and, per feature in order, its weights and its
+//! columns' deviations. Format 2, of multiclass problems: a list of these, one for each class.
 
 use std::sync::Arc;
 
@@ -8,91 +10,92 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::codec::exact;
-use crate::estimator::support::math::sigmoid;
+use crate::estimator::support::linear::{FeatureWeights, LinearWeights};
+use crate::estimator::support::math::{sigmoid, softmax};
 use crate::estimator::support::training;
 use crate::estimator::{Artifacts, Model};
-use crate::matrix::{Feature, FeatureKind, FeatureValues, Features};
+use crate::matrix::{Feature, Features};
 
 /// The artifact's name.
 const FILE: &str = "model.json";
-/// The artifact's format.
-const FORMAT: u32 = 1;
+/// The artifact's format, of binary problems.
+const BINARY_FORMAT: u32 = 1;
+/// The artifact's format, of multiclass problems.
+const MULTICLASS_FORMAT: u32 = 2;
 
 /// A fitted logistic regression.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogisticRegressionModel {
-    features: Arc<[Feature]>,
-    weights: Vec<FeatureWeights>,
-    intercept: f64,
-}
-
-/// The weights of one feature: one for a number, one per indicator for a category.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct FeatureWeights {
-    name: String,
-    #[serde(with = "exact::list")]
-    coefficients: Vec<f64>,
-    /// The training rows' deviations of the columns: coefficients times these compare with each other.
-    #[serde(with = "exact::list")]
-    deviations: Vec<f64>,
+    /// The weights of class 1, or of each class where there are more outputs than one.
+    outputs: Vec<LinearWeights>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct SavedBinary {
     format: u32,
+    #[serde(flatten)]
+    weights: SavedWeights,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedMulticlass {
+    format: u32,
+    classes: Vec<SavedWeights>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedWeights {
     #[serde(with = "exact")]
     intercept: f64,
     features: Vec<FeatureWeights>,
 }
 
+#[derive(Deserialize)]
+struct SavedFormat {
+    format: u32,
+}
+
 impl LogisticRegressionModel {
-    /// A model from columns in the fit's order: all numbers, then all indicators.
-    pub(super) fn new(features: Arc<[Feature]>, coefficients: &[f64], deviations: &[f64], intercept: f64) -> Self {
-        let mut number = 0;
-        let mut indicator = features.iter().filter(|f| f.kind == FeatureKind::Number).count();
-        let weights = features
-            .iter()
-            .map(|feature| {
-                let size = n_columns(feature);
-                let place = if feature.kind == FeatureKind::Number { &mut number } else { &mut indicator };
-                let range = *place..*place + size;
-                *place += size;
-                FeatureWeights {
-                    name: feature.name.clone(),
-                    coefficients: coefficients[range.clone()].to_vec(),
-                    deviations: deviations[range].to_vec(),
-                }
-            })
-            .collect();
-        Self { features, weights, intercept }
+    /// A model of one output, the probability of class 1, or of one for each class.
+    pub(super) fn new(outputs: Vec<LinearWeights>) -> Self {
+        Self { outputs }
     }
 
     /// Reads a model back.
     ///
     /// # Errors
     /// An artifact that is absent, damaged, of a newer format or of other features.
-    pub(super) fn load(features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Self> {
-        let saved: Saved = training::from_json(artifacts, FILE)?;
-        training::known_format(FILE, saved.format, FORMAT)?;
-        let fits = saved.features.len() == features.len()
-            && saved.features.iter().zip(features.iter()).all(|(w, f)| {
-                w.name == f.name && w.coefficients.len() == n_columns(f) && w.deviations.len() == n_columns(f)
-            });
-        if !fits {
-            return Err(training::corrupt(FILE, "its weights are not those of the model's features"));
-        }
-        Ok(Self { features, weights: saved.features, intercept: saved.intercept })
+    pub(super) fn load(features: &Arc<[Feature]>, artifacts: &Artifacts) -> Result<Self> {
+        let SavedFormat { format } = training::from_json(artifacts, FILE)?;
+        let saved = if format == BINARY_FORMAT {
+            vec![training::from_json::<SavedBinary>(artifacts, FILE)?.weights]
+        } else {
+            training::known_format(FILE, format, MULTICLASS_FORMAT)?;
+            let classes = training::from_json::<SavedMulticlass>(artifacts, FILE)?.classes;
+            if classes.len() < 2 {
+                return Err(training::corrupt(FILE, format!("it has {} classes", classes.len())));
+            }
+            classes
+        };
+        let load =
+            |saved: SavedWeights| LinearWeights::load(FILE, Arc::clone(features), saved.features, saved.intercept);
+        Ok(Self { outputs: saved.into_iter().map(load).collect::<Result<_>>()? })
     }
 
-    /// The intercept.
-    pub fn intercept(&self) -> f64 {
-        self.intercept
+    /// The intercept of each output: of class 1 (binary), or of each class.
+    pub fn intercepts(&self) -> Vec<f64> {
+        self.outputs.iter().map(LinearWeights::intercept).collect()
     }
 
-    /// The coefficient of each column of the one-hot view, by name, in order.
-    pub fn coefficients(&self) -> Vec<(String, f64)> {
-        let weights = self.weights.iter().flat_map(|w| w.coefficients.iter().copied());
-        self.features.iter().flat_map(Feature::expanded_names).zip(weights).collect()
+    /// By output, the coefficient of each column of the one-hot view, by name, in order.
+    pub fn coefficients(&self) -> Vec<Vec<(String, f64)>> {
+        self.outputs.iter().map(LinearWeights::coefficients).collect()
+    }
+}
+
+impl SavedWeights {
+    fn new(weights: &LinearWeights) -> Self {
+        Self { intercept: weights.intercept(), features: weights.by_feature().to_vec() }
     }
 }
 
@@ -101,42 +104,45 @@ impl Model for LogisticRegressionModel {
         super::NAME
     }
 
-    /// Scores rows; a missing number (NaN) gives a score of NaN.
+    fn n_outputs(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Scores rows; a missing number (NaN) gives scores of NaN.
     fn predict(&self, x: &Features) -> Result<Vec<f64>> {
-        training::same_columns(&self.features, x)?;
-        let mut margins = vec![self.intercept; x.n_rows];
-        for (weights, values) in self.weights.iter().zip(&x.values) {
-            match values {
-                FeatureValues::Number(values) => {
-                    let weight = weights.coefficients[0];
-                    margins.iter_mut().zip(values.iter()).for_each(|(z, v)| *z += weight * v);
-                }
-                FeatureValues::Category(values) => {
-                    let weight = |index: u32| weights.coefficients.get(index as usize).copied().unwrap_or(0.0);
-                    margins.iter_mut().zip(values.iter()).for_each(|(z, v)| *z += weight(*v));
-                }
-            }
+        if let [weights] = self.outputs.as_slice() {
+            let mut margins = weights.margins(x)?;
+            margins.iter_mut().for_each(|z| *z = sigmoid(*z));
+            return Ok(margins);
         }
-        margins.iter_mut().for_each(|z| *z = sigmoid(*z));
-        Ok(margins)
+        let n_outputs = self.outputs.len();
+        let mut scores = vec![0.0; x.n_rows * n_outputs];
+        for (output, weights) in self.outputs.iter().enumerate() {
+            let into = scores.iter_mut().skip(output).step_by(n_outputs);
+            into.zip(weights.margins(x)?).for_each(|(score, margin)| *score = margin);
+        }
+        scores.chunks_exact_mut(n_outputs).for_each(softmax);
+        Ok(scores)
     }
 
     fn save(&self) -> Result<Artifacts> {
-        let saved = Saved { format: FORMAT, intercept: self.intercept, features: self.weights.clone() };
-        Ok(Artifacts::from([(FILE.to_owned(), training::to_json(&saved)?)]))
+        let json = if let [weights] = self.outputs.as_slice() {
+            training::to_json(&SavedBinary { format: BINARY_FORMAT, weights: SavedWeights::new(weights) })
+        } else {
+            let classes = self.outputs.iter().map(SavedWeights::new).collect();
+            training::to_json(&SavedMulticlass { format: MULTICLASS_FORMAT, classes })
+        };
+        Ok(Artifacts::from([(FILE.to_owned(), json?)]))
     }
 
-    /// The absolute coefficient of each column times its deviation.
+    /// The absolute coefficient of each column times its deviation; of a multiclass problem, their mean over the classes.
     fn importances(&self) -> Vec<(String, f64)> {
-        let sizes = self.weights.iter().flat_map(|w| w.coefficients.iter().zip(&w.deviations));
-        self.features.iter().flat_map(Feature::expanded_names).zip(sizes.map(|(c, d)| (c * d).abs())).collect()
-    }
-}
-
-/// How many columns a feature has in the one-hot view.
-fn n_columns(feature: &Feature) -> usize {
-    match &feature.kind {
-        FeatureKind::Category { indicators, .. } => *indicators,
-        _ => 1,
+        let mut by_class = self.outputs.iter().map(LinearWeights::importances);
+        let mut sums = by_class.next().unwrap_or_default();
+        for class in by_class {
+            sums.iter_mut().zip(class).for_each(|(sum, (_, size))| sum.1 += size);
+        }
+        sums.iter_mut().for_each(|(_, sum)| *sum /= self.outputs.len() as f64);
+        sums
     }
 }

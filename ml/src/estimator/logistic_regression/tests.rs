@@ -2,7 +2,9 @@ use serde_json::json;
 
 use super::*;
 use crate::estimator::FitContext;
-use crate::estimator::support::testing::{fixture, linear_data, params, unit};
+use crate::estimator::support::testing::{
+    check_weights, data_set, fixture, labelled_data, linear_data, linear_fixture, params, some_weights, unit,
+};
 use crate::matrix::{FeatureKind, FeatureValues};
 
 fn fit_one(matrix: &Matrix, candidate: Params) -> LogisticRegressionModel {
@@ -28,8 +30,10 @@ fn coefficients_are_those_of_scikit_learn() {
     for (expected, model) in expected.iter().zip(models) {
         let model = model.unwrap();
         let close = |got: f64, want: f64| (got - want).abs() <= 1e-4 * want.abs() + 1e-7;
-        assert!(close(model.intercept(), expected["intercept"].as_f64().unwrap()), "{expected} {model:?}");
-        for ((name, got), want) in model.coefficients().iter().zip(expected["coefficients"].as_array().unwrap()) {
+        assert!(close(model.intercepts()[0], expected["intercept"].as_f64().unwrap()), "{expected} {model:?}");
+        for ((name, got), want) in
+            model.coefficients().remove(0).iter().zip(expected["coefficients"].as_array().unwrap())
+        {
             let want = want.as_f64().unwrap();
             assert!(close(*got, want), "{name}: {got} and {want} of {expected}");
             if expected["elastic_net_param"].as_f64().unwrap() > 0.0 {
@@ -48,7 +52,7 @@ fn a_path_gives_what_single_fits_give() {
     let together = fit::fit(&matrix, &rows, &candidates, &FitContext::new(0));
     for (model, candidate) in together.into_iter().zip(candidates) {
         let (model, single) = (model.unwrap(), fit_one(&matrix, candidate));
-        for ((name, a), (_, b)) in model.coefficients().iter().zip(single.coefficients()) {
+        for ((name, a), (_, b)) in model.coefficients().remove(0).iter().zip(single.coefficients().remove(0)) {
             assert!((a - b).abs() <= 1e-5 * b.abs() + 1e-7, "{name}: {a} and {b}");
         }
     }
@@ -63,7 +67,7 @@ fn constant_and_dependent_columns_have_finite_coefficients() {
     for mixing in [0.0, 0.5, 1.0] {
         for reg in [0.0, 0.01] {
             let model = fit_one(&matrix, params(json!({"reg_param": reg, "elastic_net_param": mixing})));
-            let coefficients = model.coefficients();
+            let coefficients = model.coefficients().remove(0);
             assert!(coefficients.iter().all(|c| c.1.is_finite() && c.1.abs() < 10.0), "{coefficients:?}");
             assert_eq!(coefficients[5], ("x5".to_owned(), 0.0));
         }
@@ -113,5 +117,92 @@ fn many_labels_converge() {
     let mean = matrix.label.iter().sum::<f64>() / n as f64;
     assert!((rate(&plain.predict(&matrix.x).unwrap()) - mean).abs() < 1e-6);
     let lasso = fit_one(&matrix, params(json!({"reg_param": 0.01, "elastic_net_param": 1.0})));
-    assert!(lasso.coefficients().iter().filter(|c| c.1 == 0.0).count() > 90);
+    assert!(lasso.coefficients().remove(0).iter().filter(|c| c.1 == 0.0).count() > 90);
+}
+
+/// With weights, and for more classes than two: scikit-learn's and Spark ML's, see `tests/fixtures/linear_models.py`.
+#[test]
+fn weighted_and_multinomial_coefficients_are_those_of_the_references() {
+    for case in linear_fixture()["logistic_regression"].as_array().unwrap() {
+        let mut matrix = labelled_data(600, case["label"].as_str().unwrap());
+        matrix.weight = case["weights"].as_bool().unwrap().then(|| some_weights(600));
+        check(&fit_one(&matrix, params(case["params"].clone())), case);
+    }
+}
+
+#[test]
+fn classes_of_known_data_have_the_coefficients_of_scikit_learn() {
+    for name in ["iris", "wine"] {
+        let (matrix, cases) = data_set(name, ProblemType::Multiclass);
+        for case in cases {
+            check(&fit_one(&matrix, params(case["params"].clone())), &case);
+        }
+    }
+}
+
+fn check(model: &LogisticRegressionModel, case: &serde_json::Value) {
+    for (class, (coefficients, intercept)) in model.coefficients().iter().zip(model.intercepts()).enumerate() {
+        let expected = (&case["coefficients"][class], &case["intercepts"][class]);
+        check_weights(&json!([class, case["by"], case["params"]]), (coefficients, intercept), expected);
+    }
+}
+
+#[test]
+fn rows_of_weight_0_are_as_if_absent() {
+    for label in ["binary", "class"] {
+        let mut matrix = labelled_data(3_000, label);
+        let candidates = [params(json!({"reg_param": 0.01}))];
+        let rows: Vec<u32> = (0..3_000).filter(|r| r % 3 > 0).collect();
+        let absent = fit::fit(&matrix, &rows, &candidates, &FitContext::new(0)).remove(0).unwrap();
+        matrix.weight = Some((0..3_000).map(|r| f64::from(u8::from(r % 3 > 0))).collect());
+        assert_eq!(fit_one(&matrix, candidates[0].clone()), absent);
+    }
+}
+
+#[test]
+fn a_class_without_rows_is_all_but_impossible() {
+    let mut matrix = labelled_data(1_000, "class");
+    matrix.n_classes = 5;
+    matrix.label = matrix.label.iter().map(|y| y + f64::from(u8::from(*y == 2.0))).collect();
+    let model = fit_one(&matrix, Params::new());
+    assert_eq!(model.n_outputs(), 5);
+    let scores = model.predict(&matrix.x).unwrap();
+    for row in scores.chunks_exact(5) {
+        assert!(row[2] < 1e-300 && row[4] < 1e-300 && (row.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{row:?}");
+    }
+}
+
+#[test]
+fn two_classes_are_the_same_by_both_models() {
+    let mut matrix = labelled_data(1_000, "binary");
+    let one = fit_one(&matrix, Params::new());
+    matrix.problem = ProblemType::Multiclass;
+    let both = fit_one(&matrix, Params::new());
+    let (one, both) = (one.predict(&matrix.x).unwrap(), both.predict(&matrix.x).unwrap());
+    assert!(one.iter().zip(both.chunks_exact(2)).all(|(a, b)| (a - b[1]).abs() < 1e-6));
+}
+
+/// Classes that columns tell apart have no optimum without a penalty: fits end, and tell them apart.
+#[test]
+fn separable_classes_end() {
+    let (matrix, _) = data_set("wine", ProblemType::Multiclass);
+    let scores = fit_one(&matrix, Params::new()).predict(&matrix.x).unwrap();
+    let own = scores.chunks_exact(3).zip(matrix.label.iter()).map(|(row, y)| row[*y as usize]);
+    assert!(own.into_iter().all(|p| p > 0.99));
+}
+
+#[test]
+fn many_classes_converge() {
+    let n = 10_000;
+    let mut matrix = linear_data(n);
+    let class = |i: usize| (unit(i, 40) * unit(i, 0) * 60.0).floor();
+    matrix = Matrix::new(matrix.x, (0..n).map(class).collect(), ProblemType::Multiclass);
+    let model = fit_one(&matrix, params(json!({"reg_param": 1e-4})));
+    let scores = model.predict(&matrix.x).unwrap();
+    // With intercepts, which have no penalty, each class' mean probability is its share.
+    for k in 0..matrix.n_classes {
+        let mean = scores.iter().skip(k).step_by(matrix.n_classes).sum::<f64>() / n as f64;
+        let share = matrix.label.iter().filter(|y| **y == k as f64).count() as f64 / n as f64;
+        assert!((mean - share).abs() < 1e-6, "{k}: {mean} and {share}");
+    }
 }

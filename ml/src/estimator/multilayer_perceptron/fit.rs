@@ -62,6 +62,9 @@ impl TrainingRows {
     fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
         let label = training::binary_labels(matrix, rows)?;
         training::numbers_are_present(matrix, rows)?;
+        if matrix.weight.is_some() {
+            return Err(MlError::Invalid("multilayer_perceptron takes no row weights; leave out weight".into()));
+        }
         let inputs = Inputs::new(&matrix.x.features);
         if inputs.len() == 0 {
             return Err(MlError::Invalid("multilayer_perceptron has no features to train on".into()));

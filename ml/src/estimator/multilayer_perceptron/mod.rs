@@ -14,7 +14,8 @@ use std::sync::Arc;
 pub use model::MultilayerPerceptronModel;
 pub use params::MultilayerPerceptronParams;
 
-use super::{Artifacts, Estimator, FitContext, Model, Params};
+use super::support::training;
+use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
 use crate::matrix::{Feature, Matrix};
 
@@ -36,7 +37,8 @@ impl Estimator for MultilayerPerceptron {
         NAME
     }
 
-    fn validate(&self, params: &Params) -> Result<()> {
+    fn validate(&self, params: &Params, problem: ProblemType) -> Result<()> {
+        training::is_for(NAME, problem, &[ProblemType::Binary])?;
         MultilayerPerceptronParams::parse(params).map(|_| ())
     }
 

@@ -33,6 +33,26 @@ where
     into
 }
 
+/// Maps each of some chunks, which keep what they know between passes, in parallel and folds the results in their order.
+pub(crate) fn fold_chunks_mut<C, T, A>(
+    chunks: &mut [C],
+    mut into: A,
+    map: impl Fn(&mut C) -> T + Sync,
+    mut merge: impl FnMut(&mut A, T),
+) -> A
+where
+    C: Send,
+    T: Send,
+{
+    for wave in chunks.chunks_mut(CHUNKS_PER_WAVE) {
+        let parts: Vec<T> = wave.par_iter_mut().map(&map).collect();
+        for part in parts {
+            merge(&mut into, part);
+        }
+    }
+    into
+}
+
 /// `into[i] += from[i]`.
 pub(crate) fn add_into(into: &mut [f64], from: &[f64]) {
     for (a, b) in into.iter_mut().zip(from) {

@@ -54,6 +54,14 @@ pub(crate) fn softplus(z: f64) -> f64 {
     z.max(0.0) + ln_1p_unit(exp(-z.abs()))
 }
 
+/// Makes the shares of `e^z` of margins. A margin of NaN makes all shares NaN.
+pub(crate) fn softmax(margins: &mut [f64]) {
+    let largest = margins.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    margins.iter_mut().for_each(|z| *z = exp(*z - largest));
+    let sum: f64 = margins.iter().sum();
+    margins.iter_mut().for_each(|z| *z /= sum);
+}
+
 /// `ln(1 + u)` for `u` in 0..=1.
 #[inline]
 fn ln_1p_unit(u: f64) -> f64 {
@@ -72,6 +80,40 @@ pub(crate) fn ln(x: f64) -> f64 {
     }
     let k = k as f64;
     k * LN_2_HIGH + (two_atanh::<13>((m - 1.0) / (m + 1.0)) + k * LN_2_LOW)
+}
+
+/// One over the root of two pi.
+const INVERSE_ROOT_2_PI: f64 = 0.398_942_280_401_432_7;
+/// From here on the normal distribution's tail is a continued fraction; its series would need more and more terms.
+const NORMAL_TAIL: f64 = 4.0;
+/// Terms of the series up to [`NORMAL_TAIL`], and levels of the fraction from there: both are then exact to rounding.
+const NORMAL_TERMS: usize = 64;
+
+/// The density of the standard normal distribution.
+pub(crate) fn normal_density(z: f64) -> f64 {
+    INVERSE_ROOT_2_PI * exp(-0.5 * z * z)
+}
+
+/// The probability that a standard normal number is below `z`, to about 12 digits in its lower tail.
+pub(crate) fn normal_cdf(z: f64) -> f64 {
+    let x = z.abs();
+    if x.is_nan() {
+        return x;
+    }
+    if x < NORMAL_TAIL {
+        // 1/2 + density * (z + z^3 / 3 + z^5 / (3 * 5) ...).
+        let mut term = z;
+        let mut sum = z;
+        for k in 1..NORMAL_TERMS {
+            term *= z * z / (2 * k + 1) as f64;
+            sum += term;
+        }
+        return 0.5 + normal_density(z) * sum;
+    }
+    // density / (x + 1 / (x + 2 / (x + 3 / ...))).
+    let fraction = (1..=NORMAL_TERMS).rev().fold(x, |below, k| x + k as f64 / below);
+    let tail = normal_density(x) / fraction;
+    if z < 0.0 { tail } else { 1.0 - tail }
 }
 
 /// `2 atanh(s)` by its first `N` terms.
@@ -99,7 +141,13 @@ mod tests {
             let positive = x.exp();
             assert!((ln(positive) - positive.ln()).abs() <= 4e-16 * positive.ln().abs().max(0.5), "ln({positive})");
         }
-        assert!(exp(f64::NAN).is_nan());
+        // By scipy.stats.norm.cdf.
+        for (z, p) in [(-9.0, 1.128588405953841e-19), (-4.0, 3.167124183311986e-05), (-3.9, 4.8096344017602614e-05)] {
+            assert!((normal_cdf(z) / p - 1.0).abs() < 1e-11, "normal_cdf({z})");
+            assert!((normal_cdf(-z) - (1.0 - p)).abs() < 1e-15, "normal_cdf({})", -z);
+        }
+        assert!((normal_cdf(-1.5) / 0.06680720126885807 - 1.0).abs() < 1e-14);
+        assert!(exp(f64::NAN).is_nan() && normal_cdf(f64::NAN).is_nan());
         assert_eq!(sigmoid(0.0), 0.5);
     }
 }

@@ -64,6 +64,25 @@ impl<'a> ParamReader<'a> {
         value.as_bool().ok_or_else(|| self.wrong(name, "true or false", value))
     }
 
+    /// A value that `parse` reads, whose forms `expected` puts in words.
+    pub(crate) fn value<T>(
+        &self,
+        name: &str,
+        default: T,
+        expected: &str,
+        parse: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
+        let Some(value) = self.given(name) else { return Ok(default) };
+        parse(value).ok_or_else(|| self.wrong(name, expected, value))
+    }
+
+    /// One of some words; the first when none is given.
+    pub(crate) fn choice(&self, name: &str, known: &[&'static str]) -> Result<&'static str> {
+        let Some(value) = self.given(name) else { return Ok(known.first().copied().unwrap_or_default()) };
+        let chosen = known.iter().find(|word| value.as_str() == Some(word));
+        chosen.copied().ok_or_else(|| self.wrong(name, format!("one of {}", known.join(", ")), value))
+    }
+
     /// A list of whole numbers, each in a range; one number is a list of one.
     pub(crate) fn sizes(&self, name: &str, default: &[usize], range: RangeInclusive<i64>) -> Result<Vec<usize>> {
         let Some(value) = self.given(name) else { return Ok(default.to_vec()) };

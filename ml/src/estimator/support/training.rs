@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::estimator::Artifacts;
+use crate::estimator::{Artifacts, ProblemType};
 use crate::matrix::{Feature, FeatureValues, Features, Matrix};
 use crate::{MlError, Result};
 
@@ -25,6 +25,87 @@ pub(crate) fn binary_labels(matrix: &Matrix, rows: &[u32]) -> Result<Vec<f64>> {
         )));
     }
     Ok(labels)
+}
+
+/// The numbers of the classes of the rows to train on.
+///
+/// # Errors
+/// No rows, a label that is no class, or rows that are all of one class.
+pub(crate) fn class_labels(matrix: &Matrix, rows: &[u32]) -> Result<Vec<u32>> {
+    let n = matrix.n_classes;
+    let mut is_present = vec![false; n];
+    let mut labels = Vec::with_capacity(rows.len());
+    for &row in rows {
+        let label = matrix.label[row as usize];
+        let class = label as usize;
+        if class as f64 != label || class >= n {
+            return Err(MlError::Invalid(format!("the label must be a whole number from 0, below {n}, got {label}")));
+        }
+        is_present[class] = true;
+        labels.push(class as u32);
+    }
+    if is_present.iter().filter(|present| **present).count() < 2 {
+        let class = labels.first().map_or("none".to_owned(), u32::to_string);
+        return Err(MlError::Invalid(format!(
+            "the label has one class only: all {} training rows are {class}; at least two classes are needed",
+            labels.len()
+        )));
+    }
+    Ok(labels)
+}
+
+/// The labels of the rows to train on, as numbers.
+///
+/// # Errors
+/// No rows, or labels that are NaN or infinite.
+pub(crate) fn number_labels(matrix: &Matrix, rows: &[u32]) -> Result<Vec<f64>> {
+    let labels: Vec<f64> = rows.iter().map(|&r| matrix.label[r as usize]).collect();
+    let wrong = labels.iter().filter(|v| !v.is_finite()).count();
+    if wrong > 0 || labels.is_empty() {
+        return Err(MlError::Invalid(format!(
+            "the label must be a finite number; {wrong} of {} training rows have none",
+            labels.len()
+        )));
+    }
+    Ok(labels)
+}
+
+/// The weights of the rows to train on; none when all rows count alike.
+///
+/// # Errors
+/// Weights that are negative, NaN or infinite, or that are all 0.
+pub(crate) fn weights(matrix: &Matrix, rows: &[u32]) -> Result<Option<Vec<f64>>> {
+    let Some(all) = &matrix.weight else { return Ok(None) };
+    let weights: Vec<f64> = rows.iter().map(|&r| all[r as usize]).collect();
+    let wrong = weights.iter().filter(|w| !(w.is_finite() && **w >= 0.0)).count();
+    if wrong > 0 {
+        return Err(MlError::Invalid(format!(
+            "weights must be finite numbers of at least 0; {wrong} of {} training rows have others",
+            weights.len()
+        )));
+    }
+    if weights.iter().all(|w| *w == 0.0) {
+        return Err(MlError::Invalid(format!("all {} training rows have the weight 0", weights.len())));
+    }
+    Ok(Some(weights))
+}
+
+/// An error of the data as each candidate's error, in the same words; candidates that do not parse keep their own.
+pub(crate) fn failed<P, M>(parsed: Vec<Result<P>>, error: &MlError) -> Vec<Result<M>> {
+    let text = error.to_string();
+    parsed.into_iter().map(|p| p.and(Err(MlError::Invalid(text.clone())))).collect()
+}
+
+/// Checks that an estimator is for a problem.
+///
+/// # Errors
+/// The problems that it is for.
+pub(crate) fn is_for(estimator: &str, problem: ProblemType, known: &[ProblemType]) -> Result<()> {
+    if known.contains(&problem) {
+        return Ok(());
+    }
+    let known = known.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ");
+    Err(MlError::Invalid(format!("{estimator} is for problems of type {known}; the label's problem type is {problem}")))
 }
 
 /// Checks that no number of the training rows is missing or infinite.

@@ -3,9 +3,8 @@
 //! A Hessian pass costs several gradient passes, so a Hessian stays in use, from one step to the next and from one
 //! candidate to the next, until steps shrink too slowly with it.
 
-use super::LogisticRegressionParams;
-use super::design::{Design, Evaluation};
-use super::quadratic::Quadratic;
+use super::design::Evaluation;
+use super::{Design, Quadratic, RowLoss};
 use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::support::math::ln;
@@ -24,30 +23,58 @@ const ROUNDING: f64 = 1e-14;
 
 /// The penalties of each coordinate in the optimiser's units.
 #[derive(Debug)]
-pub(super) struct Penalty {
-    l1: Vec<f64>,
-    l2: Vec<f64>,
+pub(crate) struct Penalty {
+    pub(crate) l1: Vec<f64>,
+    pub(crate) l2: Vec<f64>,
 }
 
 impl Penalty {
-    pub(super) fn new(design: &Design, params: &LogisticRegressionParams) -> Self {
-        let l1 = params.reg_param * params.elastic_net_param;
-        let l2 = params.reg_param * (1.0 - params.elastic_net_param);
-        // Without standardization the penalty counts raw coefficients, which are these over the deviation.
-        let unit = |d: &f64| if params.standardization || *d == 0.0 { 1.0 } else { 1.0 / d };
-        let units: Vec<f64> = design.deviation.iter().map(unit).chain([0.0]).collect();
+    /// A penalty of coefficients times `unit` times their columns' deviations.
+    pub(crate) fn scaled(design: &Design, l1: f64, l2: f64, unit: f64) -> Self {
+        Self::new(l1, l2, design.deviation.iter().map(|_| unit))
+    }
+
+    /// A penalty of the coefficients of raw columns.
+    pub(crate) fn raw(design: &Design, l1: f64, l2: f64) -> Self {
+        Self::new(l1, l2, design.deviation.iter().map(|d| if *d == 0.0 { 1.0 } else { 1.0 / d }))
+    }
+
+    /// `units` are what a coordinate of 1 counts; the intercept does not count.
+    fn new(l1: f64, l2: f64, units: impl Iterator<Item = f64>) -> Self {
+        let units: Vec<f64> = units.chain([0.0]).collect();
         Self { l1: units.iter().map(|u| l1 * u).collect(), l2: units.iter().map(|u| l2 * u * u).collect() }
     }
 
-    fn of(&self, point: &[f64]) -> f64 {
+    /// The penalty at a point.
+    pub(crate) fn of(&self, point: &[f64]) -> f64 {
         point.iter().zip(&self.l1).zip(&self.l2).map(|((b, l1), l2)| l1 * b.abs() + 0.5 * l2 * b * b).sum()
+    }
+}
+
+/// When steps end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stop {
+    /// The most steps.
+    pub(crate) max_iter: usize,
+    /// The promised decrease that ends them, by [`DECREASE_PER_TOL`] and relative to the objective.
+    pub(crate) tol: f64,
+    /// An objective below this is rounding.
+    pub(crate) floor: f64,
+}
+
+impl Stop {
+    /// The promised decrease that ends steps at an objective.
+    pub(crate) fn goal(&self, objective: f64) -> f64 {
+        self.tol * DECREASE_PER_TOL * objective.abs().max(self.floor)
     }
 }
 
 /// A solver over one design that keeps its Hessian between candidates.
 #[derive(Debug)]
-pub(super) struct Solver<'a> {
+pub(crate) struct Solver<'a, L> {
     design: &'a Design,
+    loss: L,
+    label: &'a [f64],
     free: Vec<bool>,
     hessian: Option<Vec<f64>>,
 }
@@ -58,52 +85,61 @@ struct Step {
     promise: f64,
 }
 
-impl<'a> Solver<'a> {
-    pub(super) fn new(design: &'a Design) -> Self {
+impl<'a, L: RowLoss> Solver<'a, L> {
+    /// A solver without a Hessian; labels are in the order of the design's rows.
+    pub(crate) fn new(design: &'a Design, loss: L, label: &'a [f64]) -> Self {
         let free = (0..design.n_coordinates()).map(|j| design.is_free(j)).collect();
-        Self { design, free, hessian: None }
+        Self { design, loss, label, free, hessian: None }
     }
 
-    /// The point without coefficients, from which a path starts.
-    pub(super) fn start(&self) -> Vec<f64> {
+    /// The point without coefficients, from which a path starts; `intercept` counts where there is one.
+    pub(crate) fn start(&self, intercept: f64) -> Vec<f64> {
         let mut point = vec![0.0; self.design.n_coordinates()];
         if self.free[self.design.intercept()] {
-            let share = self.design.positive_share();
-            point[self.design.intercept()] = ln(share / (1.0 - share));
+            point[self.design.intercept()] = intercept;
         }
         point
+    }
+
+    /// The mean loss at a point.
+    pub(crate) fn loss(&self, point: &[f64]) -> f64 {
+        self.evaluate(point).loss
+    }
+
+    fn evaluate(&self, point: &[f64]) -> Evaluation {
+        self.design.evaluate(&self.loss, self.label, point)
     }
 
     /// Minimises the objective from a point.
     ///
     /// # Errors
     /// Cancellation.
-    pub(super) fn solve(
+    pub(crate) fn solve(
         &mut self,
-        params: &LogisticRegressionParams,
+        penalty: &Penalty,
+        stop: Stop,
         start: Vec<f64>,
         ctx: &FitContext,
     ) -> Result<Vec<f64>> {
-        let penalty = Penalty::new(self.design, params);
         let mut point = start;
-        let mut here = self.design.evaluate(&point);
+        let mut here = self.evaluate(&point);
         let mut last_promise = f64::NAN;
-        for _ in 0..params.max_iter {
+        for _ in 0..stop.max_iter {
             ctx.check()?;
             let objective = here.loss + penalty.of(&point);
-            let goal = params.tol * DECREASE_PER_TOL * objective.abs().max(f64::MIN_POSITIVE);
+            let goal = stop.goal(objective);
             let mut fresh = self.hessian.is_none();
-            let mut step = self.step(&point, &here, &penalty, goal);
+            let mut step = self.step(&point, &here, penalty, goal);
             if !fresh && is_slow(step.promise, last_promise, goal) {
                 self.hessian = None;
                 fresh = true;
-                step = self.step(&point, &here, &penalty, goal);
+                step = self.step(&point, &here, penalty, goal);
             }
             last_promise = step.promise;
             if -step.promise <= goal {
                 break;
             }
-            match self.search(&point, objective, &step, &penalty) {
+            match self.search(&point, objective, &step, penalty) {
                 Some((next, evaluation, full)) => {
                     (point, here) = (next, evaluation);
                     if !full && !fresh {
@@ -117,18 +153,34 @@ impl<'a> Solver<'a> {
         Ok(point)
     }
 
+    /// One more step with the Hessian at hand, without L1 penalties, unless it raises the objective: of a quadratic loss
+    /// it takes out the rounding of the solution, which nearly dependent columns enlarge.
+    pub(crate) fn refine(&self, penalty: &Penalty, point: Vec<f64>) -> Vec<f64> {
+        let Some(hessian) = &self.hessian else { return point };
+        let here = self.evaluate(&point);
+        let corrected = self.quadratic(hessian, &point, &here, penalty).correct();
+        let objective = here.loss + penalty.of(&point);
+        let reached = self.loss(&corrected) + penalty.of(&corrected);
+        if reached <= objective + ROUNDING * objective.abs() { corrected } else { point }
+    }
+
+    fn quadratic<'b>(
+        &'b self,
+        hessian: &'b [f64],
+        point: &'b [f64],
+        here: &'b Evaluation,
+        penalty: &'b Penalty,
+    ) -> Quadratic<'b> {
+        Quadratic { hessian, gradient: &here.gradient, at: point, l1: &penalty.l1, l2: &penalty.l2, free: &self.free }
+    }
+
     fn step(&mut self, point: &[f64], here: &Evaluation, penalty: &Penalty, goal: f64) -> Step {
-        let design = self.design;
-        let hessian = self.hessian.get_or_insert_with(|| design.hessian(point));
-        let quadratic = Quadratic {
-            hessian,
-            gradient: &here.gradient,
-            at: point,
-            l1: &penalty.l1,
-            l2: &penalty.l2,
-            free: &self.free,
+        let hessian = match self.hessian.take() {
+            Some(hessian) => hessian,
+            None => self.design.hessian(|margin, label| self.loss.curvature(margin, label), self.label, point),
         };
-        let to = quadratic.minimise(goal * 1e-2);
+        let to = self.quadratic(&hessian, point, here, penalty).minimise(goal * 1e-2);
+        self.hessian = Some(hessian);
         let linear: f64 = here.gradient.iter().zip(&to).zip(point).map(|((g, v), b)| g * (v - b)).sum();
         Step { promise: linear + penalty.of(&to) - penalty.of(point), to }
     }
@@ -148,7 +200,7 @@ impl<'a> Solver<'a> {
             } else {
                 point.iter().zip(&step.to).map(|(b, v)| b + share * (v - b)).collect()
             };
-            let evaluation = self.design.evaluate(&next);
+            let evaluation = self.evaluate(&next);
             let reached = evaluation.loss + penalty.of(&next);
             if reached <= objective + SUFFICIENT_DECREASE * share * step.promise + ROUNDING * objective.abs() {
                 return Some((next, evaluation, halvings == 0));

@@ -1,5 +1,8 @@
 //! The standardised rows of a fit, and the passes over them: loss with gradient, and Hessian.
 //!
+//! Means and deviations are weighted as Spark ML's summarizer does: the variance of a column is
+//! `sum w (x - mean)^2 / (W - sum w^2 / W)` with `W = sum w`, the sample variance where all rows weigh alike.
+//!
 //! Numbers are a dense row-major block, centred when there is an intercept and divided by their deviation, with a
 //! column of ones for the intercept behind them. Each category adds one index per row. Coordinates of the optimiser are
 //! `[numbers | indicators | intercept]`, each in units of its column's deviation.
@@ -8,25 +11,76 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::RowLoss;
 use crate::Result;
 use crate::estimator::support::chunks::{add_into, fold_chunks};
-use crate::estimator::support::math::{sigmoid, softplus};
 use crate::estimator::support::training;
 use crate::matrix::{FeatureKind, FeatureValues, Matrix};
 
 /// Rows of one parallel chunk of a gradient pass.
-const GRADIENT_CHUNK: usize = 4096;
+pub(super) const GRADIENT_CHUNK: usize = 4096;
 /// Rows of one parallel chunk of a Hessian pass: larger, since each chunk sums a whole matrix of its own.
 const HESSIAN_CHUNK: usize = 8192;
 /// Rows whose margins are held at once inside a chunk: their values stay in the first cache.
-const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 128;
 /// Rows of the dense block are padded to a multiple of this, for vector instructions.
 const LANES: usize = 4;
 
+/// The rows to train on, without those of weight 0.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// Their numbers in the matrix, ascending.
+    pub(crate) numbers: Vec<u32>,
+    /// Their weights, above 0; none when all count alike.
+    pub(crate) weight: Option<Vec<f64>>,
+}
+
+impl Rows {
+    /// The rows of `rows` that have a weight.
+    ///
+    /// # Errors
+    /// Weights that are negative, NaN or infinite, or that are all 0.
+    pub(crate) fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
+        let Some(weight) = training::weights(matrix, rows)? else {
+            return Ok(Self { numbers: rows.to_vec(), weight: None });
+        };
+        let (numbers, weight) = rows.iter().zip(weight).filter(|(_, w)| *w > 0.0).unzip();
+        Ok(Self { numbers, weight: Some(weight) })
+    }
+
+    /// The weight of the row at a place.
+    pub(crate) fn weight(&self, place: usize) -> f64 {
+        self.weight.as_ref().map_or(1.0, |w| w[place])
+    }
+
+    /// The sum of the weights.
+    pub(crate) fn total(&self) -> f64 {
+        self.weight.as_ref().map_or(self.numbers.len() as f64, |w| w.iter().sum())
+    }
+
+    /// The total, and what divides sums of squares: the total less one where all rows weigh alike.
+    fn totals(&self) -> (f64, f64) {
+        let total = self.total();
+        let squares = self.weight.as_ref().map_or(total, |w| w.iter().map(|w| w * w).sum());
+        (total, total - squares / total)
+    }
+
+    /// The weighted mean of a value for each row.
+    pub(crate) fn mean(&self, values: &[f64]) -> f64 {
+        values.iter().enumerate().map(|(i, v)| self.weight(i) * v).sum::<f64>() / self.total()
+    }
+}
+
 /// The rows of a fit. See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Design {
+pub(crate) struct Design {
     n_rows: usize,
+    /// The rows' weights; none when all count alike.
+    weight: Option<Vec<f64>>,
+    /// The sum of the weights.
+    total_weight: f64,
+    /// What divides sums of squares in a variance.
+    freedom: f64,
     n_numbers: usize,
     n_indicators: usize,
     has_intercept: bool,
@@ -36,29 +90,28 @@ pub(super) struct Design {
     /// Indicator numbers, `[n_rows, n_categories]`, row-major; `n_indicators` stands for none.
     indicators: Vec<u32>,
     n_categories: usize,
-    label: Vec<f64>,
     /// What is taken off each number before scaling.
     center: Vec<f64>,
     /// The deviation of each coordinate but the intercept; 0 for constant columns, whose coefficients are 0.
-    pub(super) deviation: Vec<f64>,
+    pub(crate) deviation: Vec<f64>,
 }
 
 /// The loss at a point and its gradient, by the optimiser's coordinates.
 #[derive(Debug, Clone)]
-pub(super) struct Evaluation {
-    pub(super) loss: f64,
-    pub(super) gradient: Vec<f64>,
+pub(crate) struct Evaluation {
+    pub(crate) loss: f64,
+    pub(crate) gradient: Vec<f64>,
 }
 
-/// Weights as rows read them.
-struct RowWeights {
+/// A point of the optimiser as rows read it.
+pub(super) struct Coefficients {
     dense: Vec<f64>,
     /// By indicator, and a zero for none.
     indicators: Vec<f64>,
 }
 
 /// Sums of one chunk.
-struct GradientSums {
+pub(super) struct GradientSums {
     loss: f64,
     dense: Vec<f64>,
     indicators: Vec<f64>,
@@ -74,14 +127,17 @@ impl Design {
     /// Gathers and standardises rows.
     ///
     /// # Errors
-    /// Missing numbers, labels other than 0 and 1, or one class only.
-    pub(super) fn new(matrix: &Matrix, rows: &[u32], has_intercept: bool) -> Result<Self> {
-        let label = training::binary_labels(matrix, rows)?;
-        training::numbers_are_present(matrix, rows)?;
+    /// Missing numbers.
+    pub(crate) fn new(matrix: &Matrix, rows: &Rows, has_intercept: bool) -> Result<Self> {
+        training::numbers_are_present(matrix, &rows.numbers)?;
         let numbers = number_columns(matrix);
         let moments: Vec<(f64, f64)> = numbers.par_iter().map(|v| mean_and_deviation(v, rows)).collect();
+        let (total_weight, freedom) = rows.totals();
         let mut design = Self {
-            n_rows: rows.len(),
+            n_rows: rows.numbers.len(),
+            weight: rows.weight.clone(),
+            total_weight,
+            freedom,
             n_numbers: numbers.len(),
             n_indicators: 0,
             has_intercept,
@@ -89,70 +145,67 @@ impl Design {
             width: (numbers.len() + 1).next_multiple_of(LANES),
             indicators: Vec::new(),
             n_categories: 0,
-            label,
             center: moments.iter().map(|m| if has_intercept { m.0 } else { 0.0 }).collect(),
             deviation: moments.iter().map(|m| m.1).collect(),
         };
-        design.gather_numbers(&numbers, rows);
+        design.gather_numbers(&numbers, &rows.numbers);
         design.gather_categories(matrix, rows);
         Ok(design)
     }
 
+    pub(super) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    pub(super) fn total_weight(&self) -> f64 {
+        self.total_weight
+    }
+
     /// How many coordinates there are, the intercept's among them.
-    pub(super) fn n_coordinates(&self) -> usize {
+    pub(crate) fn n_coordinates(&self) -> usize {
         self.n_numbers + self.n_indicators + 1
     }
 
     /// The coordinate of the intercept.
-    pub(super) fn intercept(&self) -> usize {
+    pub(crate) fn intercept(&self) -> usize {
         self.n_numbers + self.n_indicators
     }
 
     /// Whether a coordinate can be other than zero.
-    pub(super) fn is_free(&self, coordinate: usize) -> bool {
+    pub(crate) fn is_free(&self, coordinate: usize) -> bool {
         self.deviation.get(coordinate).map_or(self.has_intercept, |d| *d > 0.0)
     }
 
-    /// The share of class 1.
-    pub(super) fn positive_share(&self) -> f64 {
-        self.label.iter().sum::<f64>() / self.n_rows as f64
+    /// The population deviation over the sample deviation.
+    pub(crate) fn population_unit(&self) -> f64 {
+        (self.freedom / self.total_weight).sqrt()
     }
 
     /// Coefficients and intercept for raw columns from a point of the optimiser.
-    pub(super) fn raw_coefficients(&self, point: &[f64]) -> (Vec<f64>, f64) {
+    pub(crate) fn raw_coefficients(&self, point: &[f64]) -> (Vec<f64>, f64) {
         let coefficients: Vec<f64> =
             self.deviation.iter().zip(point).map(|(d, b)| if *d > 0.0 { b / d } else { 0.0 }).collect();
         let shift: f64 = self.center.iter().zip(&coefficients).map(|(c, b)| c * b).sum();
         (coefficients, point[self.intercept()] - shift)
     }
 
-    /// Mean log loss and its gradient, in one pass.
-    pub(super) fn evaluate(&self, point: &[f64]) -> Evaluation {
-        let weights = self.row_weights(point);
-        let zero =
-            GradientSums { loss: 0.0, dense: vec![0.0; self.width], indicators: vec![0.0; self.n_indicators + 1] };
+    /// The weighted mean loss and its gradient, in one pass; the rows' labels are in the order of the rows.
+    pub(crate) fn evaluate<L: RowLoss>(&self, loss: &L, label: &[f64], point: &[f64]) -> Evaluation {
+        let coefficients = self.row_coefficients(point);
         let sums = fold_chunks(
             self.n_rows,
             GRADIENT_CHUNK,
-            zero,
-            |range| self.gradient_of(range, &weights),
-            |into, part| {
-                into.loss += part.loss;
-                add_into(&mut into.dense, &part.dense);
-                add_into(&mut into.indicators, &part.indicators);
-            },
+            self.no_gradient(),
+            |range| self.gradient_of(range, loss, label, &coefficients),
+            GradientSums::merge,
         );
-        let n = self.n_rows as f64;
-        let mut gradient = Vec::with_capacity(self.n_coordinates());
-        gradient.extend(sums.dense[..self.n_numbers].iter().map(|g| g / n));
-        gradient.extend((0..self.n_indicators).map(|j| sums.indicators[j] * self.indicator_unit(j) / n));
-        gradient.push(sums.dense[self.n_numbers] / n);
-        Evaluation { loss: sums.loss / n, gradient }
+        Evaluation { loss: sums.loss / self.total_weight, gradient: self.gradient(&sums) }
     }
 
-    /// The Hessian of the mean log loss, `[n_coordinates, n_coordinates]`, row-major and symmetric.
-    pub(super) fn hessian(&self, point: &[f64]) -> Vec<f64> {
-        let weights = self.row_weights(point);
+    /// The Hessian of the weighted mean loss, `[n_coordinates, n_coordinates]`, row-major and symmetric, from the
+    /// curvature of a margin and a label.
+    pub(crate) fn hessian(&self, curvature: impl Fn(f64, f64) -> f64 + Sync, label: &[f64], point: &[f64]) -> Vec<f64> {
+        let coefficients = self.row_coefficients(point);
         let slots = self.n_indicators + 1;
         let zero = || HessianSums {
             dense: vec![0.0; self.width * self.width],
@@ -163,7 +216,7 @@ impl Design {
             self.n_rows,
             HESSIAN_CHUNK,
             zero(),
-            |range| self.hessian_of(range, &weights, zero()),
+            |range| self.hessian_of(range, &curvature, label, &coefficients, zero()),
             |into, part| {
                 add_into(&mut into.dense, &part.dense);
                 add_into(&mut into.mixed, &part.mixed);
@@ -187,7 +240,7 @@ impl Design {
         self.dense = dense;
     }
 
-    fn gather_categories(&mut self, matrix: &Matrix, rows: &[u32]) {
+    fn gather_categories(&mut self, matrix: &Matrix, rows: &Rows) {
         let mut columns: Vec<(&[u32], usize, usize)> = Vec::new();
         for (feature, values) in matrix.x.features.iter().zip(&matrix.x.values) {
             if let (FeatureKind::Category { indicators, .. }, FeatureValues::Category(values)) = (&feature.kind, values)
@@ -198,21 +251,24 @@ impl Design {
         }
         self.n_categories = columns.len();
         let none = self.n_indicators as u32;
-        let mut indices = Vec::with_capacity(rows.len() * columns.len());
-        let mut counts = vec![0u64; self.n_indicators + 1];
-        for &row in rows {
+        let mut indices = Vec::with_capacity(rows.numbers.len() * columns.len());
+        let mut sums = vec![0.0; self.n_indicators + 1];
+        let mut counts = vec![0; self.n_indicators + 1];
+        for (place, &row) in rows.numbers.iter().enumerate() {
             for (values, offset, size) in &columns {
                 let index = values[row as usize] as usize;
                 let slot = if index < *size { (offset + index) as u32 } else { none };
+                sums[slot as usize] += rows.weight(place);
                 counts[slot as usize] += 1;
                 indices.push(slot);
             }
         }
         self.indicators = indices;
-        let n = rows.len() as f64;
-        self.deviation.extend(counts[..self.n_indicators].iter().map(|&count| {
-            let share = count as f64 / n;
-            (share * (1.0 - share) * n / (n - 1.0)).sqrt()
+        let (n, freedom, n_rows) = (self.total_weight, self.freedom, self.n_rows);
+        self.deviation.extend(sums.iter().zip(counts).take(self.n_indicators).map(|(sum, count)| {
+            let share = sum / n;
+            // Weighted sums round: whether an indicator is constant is told by the rows.
+            if count == 0 || count == n_rows { 0.0 } else { (share * (1.0 - share) * n / freedom).max(0.0).sqrt() }
         }));
     }
 
@@ -222,30 +278,34 @@ impl Design {
         if deviation > 0.0 { 1.0 / deviation } else { 0.0 }
     }
 
-    fn row_weights(&self, point: &[f64]) -> RowWeights {
+    pub(super) fn row_coefficients(&self, point: &[f64]) -> Coefficients {
         let mut dense = vec![0.0; self.width];
         dense[..self.n_numbers].copy_from_slice(&point[..self.n_numbers]);
         dense[self.n_numbers] = point[self.intercept()];
         let mut indicators: Vec<f64> =
             (0..self.n_indicators).map(|j| point[self.n_numbers + j] * self.indicator_unit(j)).collect();
         indicators.push(0.0);
-        RowWeights { dense, indicators }
+        Coefficients { dense, indicators }
     }
 
     /// The margins of the rows of a block.
-    fn margins(&self, rows: Range<usize>, weights: &RowWeights, into: &mut [f64]) {
+    pub(super) fn margins(&self, rows: Range<usize>, coefficients: &Coefficients, into: &mut [f64]) {
         let dense = self.dense[rows.start * self.width..rows.end * self.width].chunks_exact(self.width);
         for (z, x) in into.iter_mut().zip(dense) {
-            *z = dot(x, &weights.dense);
+            *z = dot(x, &coefficients.dense);
         }
         if self.n_categories > 0 {
             let indicators = self.indicator_rows(rows);
             for (z, slots) in into.iter_mut().zip(indicators) {
                 for &slot in slots {
-                    *z += weights.indicators[slot as usize];
+                    *z += coefficients.indicators[slot as usize];
                 }
             }
         }
+    }
+
+    pub(super) fn weights_of(&self, rows: Range<usize>) -> Option<&[f64]> {
+        self.weight.as_ref().map(|w| &w[rows])
     }
 
     fn indicator_rows(&self, rows: Range<usize>) -> std::slice::ChunksExact<'_, u32> {
@@ -253,21 +313,40 @@ impl Design {
         self.indicators[rows.start * k..rows.end * k].chunks_exact(k.max(1))
     }
 
-    fn gradient_of(&self, rows: Range<usize>, weights: &RowWeights) -> GradientSums {
-        let mut sums =
-            GradientSums { loss: 0.0, dense: vec![0.0; self.width], indicators: vec![0.0; self.n_indicators + 1] };
+    pub(super) fn no_gradient(&self) -> GradientSums {
+        GradientSums { loss: 0.0, dense: vec![0.0; self.width], indicators: vec![0.0; self.n_indicators + 1] }
+    }
+
+    /// The mean gradient by the optimiser's coordinates.
+    pub(super) fn gradient(&self, sums: &GradientSums) -> Vec<f64> {
+        let n = self.total_weight;
+        let mut gradient = Vec::with_capacity(self.n_coordinates());
+        gradient.extend(sums.dense[..self.n_numbers].iter().map(|g| g / n));
+        gradient.extend((0..self.n_indicators).map(|j| sums.indicators[j] * self.indicator_unit(j) / n));
+        gradient.push(sums.dense[self.n_numbers] / n);
+        gradient
+    }
+
+    fn gradient_of<L: RowLoss>(
+        &self,
+        rows: Range<usize>,
+        loss: &L,
+        label: &[f64],
+        coefficients: &Coefficients,
+    ) -> GradientSums {
+        let mut sums = self.no_gradient();
         let mut block = [0.0; BLOCK];
         for start in rows.clone().step_by(BLOCK) {
             let range = start..(start + BLOCK).min(rows.end);
             let residuals = &mut block[..range.len()];
-            self.margins(range.clone(), weights, residuals);
-            sums.loss += residuals_in_place(residuals, &self.label[range.clone()]);
+            self.margins(range.clone(), coefficients, residuals);
+            sums.loss += slopes_in_place(loss, residuals, &label[range.clone()], self.weights_of(range.clone()));
             self.add_gradient(range, residuals, &mut sums);
         }
         sums
     }
 
-    fn add_gradient(&self, rows: Range<usize>, residuals: &[f64], sums: &mut GradientSums) {
+    pub(super) fn add_gradient(&self, rows: Range<usize>, residuals: &[f64], sums: &mut GradientSums) {
         let dense = self.dense[rows.start * self.width..rows.end * self.width].chunks_exact(self.width);
         for (r, x) in residuals.iter().zip(dense) {
             for (g, x) in sums.dense.iter_mut().zip(x) {
@@ -281,19 +360,24 @@ impl Design {
         }
     }
 
-    fn hessian_of(&self, rows: Range<usize>, weights: &RowWeights, mut sums: HessianSums) -> HessianSums {
+    fn hessian_of(
+        &self,
+        rows: Range<usize>,
+        curvature: &impl Fn(f64, f64) -> f64,
+        label: &[f64],
+        coefficients: &Coefficients,
+        mut sums: HessianSums,
+    ) -> HessianSums {
         let mut block = [0.0; BLOCK];
         for start in rows.clone().step_by(BLOCK) {
             let range = start..(start + BLOCK).min(rows.end);
-            let curvature = &mut block[..range.len()];
-            self.margins(range.clone(), weights, curvature);
-            for v in curvature.iter_mut() {
-                let p = sigmoid(*v);
-                *v = p * (1.0 - p);
-            }
+            let curvatures = &mut block[..range.len()];
+            self.margins(range.clone(), coefficients, curvatures);
+            curvatures.iter_mut().zip(&label[range.clone()]).for_each(|(z, y)| *z = curvature(*z, *y));
+            multiply(curvatures, self.weights_of(range.clone()));
             let dense = &self.dense[range.start * self.width..range.end * self.width];
-            add_dense_products(dense, curvature, self.width, &mut sums.dense);
-            self.add_indicator_products(range, curvature, &mut sums);
+            add_dense_products(dense, curvatures, self.width, &mut sums.dense);
+            self.add_indicator_products(range, curvatures, &mut sums);
         }
         sums
     }
@@ -316,7 +400,7 @@ impl Design {
 
     /// Puts the parts of the sums together and divides by deviations and the number of rows.
     fn assemble(&self, sums: &HessianSums) -> Vec<f64> {
-        let (d, n, p) = (self.n_coordinates(), self.n_rows as f64, self.n_numbers);
+        let (d, n, p) = (self.n_coordinates(), self.total_weight, self.n_numbers);
         let mut hessian = vec![0.0; d * d];
         let mut set = |i: usize, j: usize, value: f64| {
             hessian[i * d + j] = value / n;
@@ -342,14 +426,37 @@ impl Design {
     }
 }
 
-/// Replaces margins by `p - label` and returns the sum of the losses.
-fn residuals_in_place(margins: &mut [f64], labels: &[f64]) -> f64 {
-    let mut loss = 0.0;
-    for (z, y) in margins.iter_mut().zip(labels) {
-        loss += softplus(*z) - y * *z;
-        *z = sigmoid(*z) - y;
+impl GradientSums {
+    pub(super) fn merge(&mut self, part: Self) {
+        self.loss += part.loss;
+        add_into(&mut self.dense, &part.dense);
+        add_into(&mut self.indicators, &part.indicators);
     }
-    loss
+}
+
+/// Replaces margins by their weighted slopes and returns the weighted sum of the losses.
+fn slopes_in_place<L: RowLoss>(loss: &L, margins: &mut [f64], labels: &[f64], weights: Option<&[f64]>) -> f64 {
+    let mut sum = 0.0;
+    let Some(weights) = weights else {
+        for (z, y) in margins.iter_mut().zip(labels) {
+            let (loss, slope) = loss.loss_and_slope(*z, *y);
+            sum += loss;
+            *z = slope;
+        }
+        return sum;
+    };
+    for ((z, y), w) in margins.iter_mut().zip(labels).zip(weights) {
+        let (loss, slope) = loss.loss_and_slope(*z, *y);
+        sum += w * loss;
+        *z = w * slope;
+    }
+    sum
+}
+
+fn multiply(values: &mut [f64], weights: Option<&[f64]>) {
+    if let Some(weights) = weights {
+        values.iter_mut().zip(weights).for_each(|(v, w)| *v *= w);
+    }
 }
 
 /// A dot product of padded rows, in [`LANES`] running sums.
@@ -403,14 +510,15 @@ fn number_columns(matrix: &Matrix) -> Vec<&[f64]> {
         .collect()
 }
 
-/// The mean and the sample deviation of a column's rows; a deviation of 0 for a column that is constant.
-fn mean_and_deviation(column: &[f64], rows: &[u32]) -> (f64, f64) {
-    let n = rows.len() as f64;
-    let mean = rows.iter().map(|&r| column[r as usize]).sum::<f64>() / n;
-    let first = column[rows[0] as usize];
-    if rows.iter().all(|&r| column[r as usize] == first) {
+/// The mean and the deviation of a column's rows; a deviation of 0 for a column that is constant.
+fn mean_and_deviation(column: &[f64], rows: &Rows) -> (f64, f64) {
+    let values = || rows.numbers.iter().map(|&r| column[r as usize]);
+    let first = values().next().unwrap_or(0.0);
+    if values().all(|v| v == first) {
         return (first, 0.0);
     }
-    let squares: f64 = rows.iter().map(|&r| (column[r as usize] - mean) * (column[r as usize] - mean)).sum();
-    (mean, (squares / (n - 1.0)).sqrt())
+    let (total, freedom) = rows.totals();
+    let mean = values().enumerate().map(|(i, v)| rows.weight(i) * v).sum::<f64>() / total;
+    let squares: f64 = values().enumerate().map(|(i, v)| rows.weight(i) * ((v - mean) * (v - mean))).sum();
+    (mean, (squares / freedom).sqrt())
 }

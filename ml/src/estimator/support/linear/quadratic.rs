@@ -9,23 +9,50 @@ const PIVOT_FLOOR: f64 = 1e-11;
 
 /// `gradient' (v - at) + (v - at)' hessian (v - at) / 2 + sum l1 |v| + sum l2 v^2 / 2`, over the free coordinates.
 #[derive(Debug)]
-pub(super) struct Quadratic<'a> {
-    pub(super) hessian: &'a [f64],
-    pub(super) gradient: &'a [f64],
-    pub(super) at: &'a [f64],
-    pub(super) l1: &'a [f64],
-    pub(super) l2: &'a [f64],
-    pub(super) free: &'a [bool],
+pub(crate) struct Quadratic<'a> {
+    pub(crate) hessian: &'a [f64],
+    pub(crate) gradient: &'a [f64],
+    pub(crate) at: &'a [f64],
+    pub(crate) l1: &'a [f64],
+    pub(crate) l2: &'a [f64],
+    pub(crate) free: &'a [bool],
 }
 
 impl Quadratic<'_> {
     /// The minimum, to where a sweep would lower the value by less than `tolerance`.
-    pub(super) fn minimise(&self, tolerance: f64) -> Vec<f64> {
+    pub(crate) fn minimise(&self, tolerance: f64) -> Vec<f64> {
         if self.l1.iter().all(|l| *l == 0.0) {
             let signs: Vec<f64> = self.free.iter().map(|f| f64::from(u8::from(*f))).collect();
             return self.solve_for_signs(&signs);
         }
         self.descend(tolerance)
+    }
+
+    /// The minimum without L1 penalties, found as a step from `at`: rounding is that of the step's size.
+    pub(crate) fn correct(&self) -> Vec<f64> {
+        let d = self.at.len();
+        let free: Vec<usize> = (0..d).filter(|&j| self.free[j]).collect();
+        let mut right: Vec<f64> = free.iter().map(|&i| -self.gradient[i] - self.l2[i] * self.at[i]).collect();
+        solve_positive(&mut self.active(&free), &mut right);
+        let mut solution = self.at.to_vec();
+        for (step, &i) in right.iter().zip(&free) {
+            solution[i] += step;
+        }
+        solution
+    }
+
+    /// The Hessian with `l2` of some coordinates.
+    fn active(&self, coordinates: &[usize]) -> Vec<f64> {
+        let (d, k) = (self.at.len(), coordinates.len());
+        let mut matrix = vec![0.0; k * k];
+        for (a, &i) in coordinates.iter().enumerate() {
+            let row = &self.hessian[i * d..(i + 1) * d];
+            for (b, &j) in coordinates.iter().enumerate() {
+                matrix[a * k + b] = row[j];
+            }
+            matrix[a * k + a] += self.l2[i];
+        }
+        matrix
     }
 
     fn descend(&self, tolerance: f64) -> Vec<f64> {
@@ -84,19 +111,12 @@ impl Quadratic<'_> {
     fn solve_for_signs(&self, signs: &[f64]) -> Vec<f64> {
         let d = self.at.len();
         let active: Vec<usize> = (0..d).filter(|&j| signs[j] != 0.0).collect();
-        let k = active.len();
-        let mut matrix = vec![0.0; k * k];
-        let mut right = vec![0.0; k];
-        for (a, &i) in active.iter().enumerate() {
-            let row = &self.hessian[i * d..(i + 1) * d];
-            for (b, &j) in active.iter().enumerate() {
-                matrix[a * k + b] = row[j];
-            }
-            matrix[a * k + a] += self.l2[i];
-            let at: f64 = row.iter().zip(self.at).map(|(h, b)| h * b).sum();
-            right[a] = at - self.gradient[i] - self.l1[i] * signs[i];
-        }
-        solve_positive(&mut matrix, &mut right);
+        let right = active.iter().map(|&i| {
+            let at: f64 = self.hessian[i * d..(i + 1) * d].iter().zip(self.at).map(|(h, b)| h * b).sum();
+            at - self.gradient[i] - self.l1[i] * signs[i]
+        });
+        let mut right: Vec<f64> = right.collect();
+        solve_positive(&mut self.active(&active), &mut right);
         let mut solution = vec![0.0; d];
         for (a, &i) in active.iter().enumerate() {
             solution[i] = right[a];

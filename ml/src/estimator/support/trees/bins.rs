@@ -14,24 +14,24 @@ const MOST_LABELS: usize = 254;
 
 /// The binned training rows, shared by candidates.
 #[derive(Debug)]
-pub(super) struct Binned {
-    pub(super) columns: Vec<Column>,
-    pub(super) n_rows: usize,
+pub(crate) struct Binned {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) n_rows: usize,
 }
 
 /// One binned column.
 #[derive(Debug)]
-pub(super) struct Column {
+pub(crate) struct Column {
     /// The bin of each row.
-    pub(super) bins: Vec<u8>,
+    pub(crate) bins: Vec<u8>,
     /// How many bins hold values; the next one is for what is missing.
-    pub(super) n_bins: usize,
-    pub(super) meaning: Meaning,
+    pub(crate) n_bins: usize,
+    pub(crate) meaning: Meaning,
 }
 
 /// What a column's bins stand for.
 #[derive(Debug)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     /// Bin `b` holds numbers above `cuts[b - 1]`, up to `cuts[b]`.
     Number { cuts: Vec<f64> },
     /// Bin `b` holds the label `labels[b]`.
@@ -40,7 +40,7 @@ pub(super) enum Meaning {
 
 impl Binned {
     /// Bins the rows to train on.
-    pub(super) fn new(matrix: &Matrix, rows: &[u32], max_bins: usize) -> Self {
+    pub(crate) fn new(matrix: &Matrix, rows: &[u32], max_bins: usize) -> Self {
         let columns = matrix
             .x
             .features

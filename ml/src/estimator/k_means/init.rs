@@ -1,0 +1,227 @@
+//! The first centres: k-means|| (Bahmani et al. 2012), or random rows.
+//!
+//! Whether a row is chosen depends on the seed, the step and the row's number only, never on who looks at it.
+
+use std::collections::HashSet;
+
+use super::lloyd::{CHUNK, Limits, lloyd, rounding_error};
+use super::panels::{LANES, Panels};
+use super::rows::Rows;
+use super::{InitMode, KMeansParams};
+use crate::Result;
+use crate::estimator::FitContext;
+use crate::estimator::support::chunks::fold_chunks_mut;
+use crate::estimator::support::math::ln;
+use crate::estimator::support::random::{Random, mix};
+
+/// The purposes of random numbers: the rows of `random`, the first row, the centres among the candidates, and from here
+/// on one for each step.
+const ORDER: u64 = 1;
+const FIRST: u64 = 2;
+const LOCAL: u64 = 3;
+const FIRST_STEP: u64 = 16;
+/// Lloyd's steps on the candidates, Spark ML's number.
+const LOCAL_ITERATIONS: usize = 30;
+/// Rows whose distances are computed between two looks at the cancellation.
+const BLOCK: usize = 256;
+
+/// Chooses up to k centres, `[k, width]`, row-major: fewer where fewer rows differ.
+///
+/// # Errors
+/// Cancellation.
+pub(super) fn centres(rows: &Rows, params: &KMeansParams, seed: u64, ctx: &FitContext) -> Result<Vec<f64>> {
+    match params.init_mode {
+        InitMode::Random => random(rows, params.k, seed, ctx),
+        InitMode::Parallel => parallel(rows, params, seed, ctx),
+    }
+}
+
+/// Rows in a random order, those that are new among the first ones.
+fn random(rows: &Rows, k: usize, seed: u64, ctx: &FitContext) -> Result<Vec<f64>> {
+    let mut order: Vec<u32> = (0..rows.n_rows as u32).filter(|&r| rows.weight(r as usize) > 0.0).collect();
+    Random::new(seed, ORDER).shuffle(&mut order);
+    let mut seen = HashSet::new();
+    let mut centres = Vec::new();
+    for row in order {
+        if seen.len() == k {
+            break;
+        }
+        ctx.check()?;
+        let centre = rows.expand(row as usize);
+        if seen.insert(bits(&centre)) {
+            centres.extend(centre);
+        }
+    }
+    Ok(centres)
+}
+
+fn parallel(rows: &Rows, params: &KMeansParams, seed: u64, ctx: &FitContext) -> Result<Vec<f64>> {
+    let mut search = Search::new(rows, seed, ctx)?;
+    let mut step = 0;
+    // More steps than asked for only where those gave too few; each finds a row at least.
+    while search.cost > 0.0 && (step < params.init_steps || search.candidates.len() < params.k) {
+        let chosen = search.choose(2.0 * params.k as f64, FIRST_STEP + step as u64);
+        search.add(chosen)?;
+        step += 1;
+    }
+    let candidates = rows.take(&search.candidates, search.weights());
+    let centres = plus_plus(&candidates, params.k, seed, ctx)?;
+    let limits = Limits { max_iter: LOCAL_ITERATIONS, tol: 0.0, measure: params.distance_measure };
+    Ok(lloyd(&candidates, &centres, limits, ctx)?.centres)
+}
+
+/// The search for candidates.
+struct Search<'a> {
+    rows: &'a Rows,
+    ctx: &'a FitContext,
+    seed: u64,
+    /// Rows that differ.
+    candidates: Vec<u32>,
+    chunks: Vec<Chunk>,
+    /// The weighted sum of the rows' squared distances from their nearest candidates.
+    cost: f64,
+}
+
+/// Rows with their nearest candidates.
+struct Chunk {
+    start: usize,
+    nearest: Vec<u32>,
+    /// The squared distance; 0 where it cannot be told from 0.
+    costs: Vec<f64>,
+}
+
+impl<'a> Search<'a> {
+    /// A search from one random row on.
+    fn new(rows: &'a Rows, seed: u64, ctx: &'a FitContext) -> Result<Self> {
+        let chunk = |start| {
+            let n = CHUNK.min(rows.n_rows - start);
+            Chunk { start, nearest: vec![0; n], costs: vec![f64::INFINITY; n] }
+        };
+        let chunks = (0..rows.n_rows).step_by(CHUNK).map(chunk).collect();
+        let mut search = Self { rows, ctx, seed, candidates: Vec::new(), chunks, cost: 0.0 };
+        let weights = (0..rows.n_rows).map(|row| rows.weight(row));
+        let first = weighted(weights, &mut Random::new(seed, FIRST));
+        search.add(vec![first as u32])?;
+        Ok(search)
+    }
+
+    /// Chooses about `n` rows, by their share of the cost.
+    fn choose(&self, n: f64, purpose: u64) -> Vec<u32> {
+        let seed = mix(mix(self.seed) ^ purpose);
+        let mut seen = HashSet::new();
+        let mut chosen: Vec<u32> = Vec::new();
+        let mut furthest = (0.0, 0);
+        for chunk in &self.chunks {
+            for (row, cost) in (chunk.start..).zip(&chunk.costs) {
+                let cost = cost * self.rows.weight(row);
+                if cost > furthest.0 {
+                    furthest = (cost, row as u32);
+                }
+                let unit = Random::new(seed, row as u64).unit();
+                if unit * self.cost < n * cost && seen.insert(bits(&self.rows.expand(row))) {
+                    chosen.push(row as u32);
+                }
+            }
+        }
+        if chosen.is_empty() {
+            chosen.push(furthest.1);
+        }
+        chosen
+    }
+
+    /// Adds candidates, and finds the rows that are nearer to them than to those before.
+    fn add(&mut self, chosen: Vec<u32>) -> Result<()> {
+        let (rows, ctx, first) = (self.rows, self.ctx, self.candidates.len() as u32);
+        let centres: Vec<f64> = chosen.iter().flat_map(|&row| rows.expand(row as usize)).collect();
+        let panels = Panels::new(&centres, rows.layout.width());
+        let error = rounding_error(rows.layout.width());
+        let map = |chunk: &mut Chunk| {
+            let (mut nearest, mut cost) = (Vec::new(), 0.0);
+            let list: Vec<u32> = (chunk.start as u32..).take(chunk.costs.len()).collect();
+            for (block, list) in list.chunks(BLOCK).enumerate() {
+                ctx.check()?;
+                panels.nearest(panels.all(), rows, list, &mut nearest);
+                for ((i, &row), new) in (block * BLOCK..).zip(list).zip(&nearest) {
+                    let row = row as usize;
+                    if new.first < chunk.costs[i] {
+                        let is_same = new.first <= error * rows.norms[row];
+                        chunk.costs[i] = if is_same { 0.0 } else { new.first };
+                        chunk.nearest[i] = first + new.centre;
+                    }
+                    cost += rows.weight(row) * chunk.costs[i];
+                }
+            }
+            Ok(cost)
+        };
+        self.cost =
+            fold_chunks_mut(&mut self.chunks, Ok(0.0), map, |into: &mut Result<f64>, part: Result<f64>| {
+                match (&mut *into, part) {
+                    (Ok(sum), Ok(part)) => *sum += part,
+                    (Ok(_), Err(e)) => *into = Err(e),
+                    (Err(_), _) => {}
+                }
+            })?;
+        self.candidates.extend(chosen);
+        Ok(())
+    }
+
+    /// The weight of the rows that are nearest to each candidate.
+    fn weights(&self) -> Vec<f64> {
+        let mut weights = vec![0.0; self.candidates.len()];
+        for chunk in &self.chunks {
+            for (row, &candidate) in (chunk.start..).zip(&chunk.nearest) {
+                weights[candidate as usize] += self.rows.weight(row);
+            }
+        }
+        weights
+    }
+}
+
+/// Chooses up to k of some weighted rows one after the other (k-means++, Arthur, Vassilvitskii 2007), each time the best of
+/// a few that were drawn, as scikit-learn does.
+fn plus_plus(rows: &Rows, k: usize, seed: u64, ctx: &FitContext) -> Result<Vec<f64>> {
+    let width = rows.layout.width();
+    let n_trials = (2 + ln(k as f64) as usize).min(LANES);
+    let error = rounding_error(width);
+    let mut random = Random::new(seed, LOCAL);
+    let mut costs = vec![1.0; rows.n_rows];
+    let mut centres = Vec::with_capacity(k * width);
+    while centres.len() < k * width && costs.iter().any(|cost| *cost > 0.0) {
+        ctx.check()?;
+        // The first centre is any row, by its weight.
+        let n_trials = if centres.is_empty() { 1 } else { n_trials };
+        let shares = || costs.iter().enumerate().map(|(row, cost)| cost * rows.weight(row));
+        let trials: Vec<Vec<f64>> = (0..n_trials).map(|_| rows.expand(weighted(shares(), &mut random))).collect();
+        let distances = Panels::new(&trials.concat(), width).distances(rows);
+        let cost_with = |row: usize, trial: usize| {
+            let distance = distances[row][trial];
+            let distance = if distance <= error * rows.norms[row] { 0.0 } else { distance };
+            if centres.is_empty() { distance } else { distance.min(costs[row]) }
+        };
+        let total = |trial: usize| (0..rows.n_rows).map(|row| rows.weight(row) * cost_with(row, trial)).sum::<f64>();
+        let totals: Vec<f64> = (0..n_trials).map(total).collect();
+        let best = (0..n_trials).fold(0, |best, trial| if totals[trial] < totals[best] { trial } else { best });
+        costs = (0..rows.n_rows).map(|row| cost_with(row, best)).collect();
+        centres.extend(&trials[best]);
+    }
+    Ok(centres)
+}
+
+/// The place of one of some shares, drawn by their sizes; never one of 0 where another is larger.
+fn weighted(shares: impl Iterator<Item = f64> + Clone, random: &mut Random) -> usize {
+    let mut left = random.unit() * shares.clone().sum::<f64>();
+    let mut last = 0;
+    for (place, share) in shares.enumerate().filter(|(_, share)| *share > 0.0) {
+        last = place;
+        left -= share;
+        if left < 0.0 {
+            break;
+        }
+    }
+    last
+}
+
+/// Columns as what equal rows have in common: 0 and -0 are one.
+fn bits(columns: &[f64]) -> Vec<u64> {
+    columns.iter().map(|v| (v + 0.0).to_bits()).collect()
+}

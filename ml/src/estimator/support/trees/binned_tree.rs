@@ -1,0 +1,70 @@
+//! Trees over bins, as they are grown.
+
+use super::bins::Binned;
+
+/// Which bins go left, as a bitset.
+pub(crate) type BinSet = [u64; 4];
+
+/// What an inner node asks of a row.
+#[derive(Debug, Clone)]
+pub(crate) struct BinTest {
+    pub(crate) feature: usize,
+    /// How much the split gained.
+    pub(crate) gain: f64,
+    /// The bins that go left, that of missing values included.
+    pub(crate) left_bins: BinSet,
+    /// For numbers: the last bin of the left side.
+    pub(crate) last_left_bin: usize,
+    pub(crate) missing_left: bool,
+}
+
+/// A tree over bins.
+#[derive(Debug, Default)]
+pub(crate) struct BinnedTree {
+    pub(crate) nodes: Vec<BinnedNode>,
+    /// By leaf, `n_outputs` of each.
+    pub(crate) values: Vec<f64>,
+}
+
+/// An inner node of a tree over bins.
+#[derive(Debug)]
+pub(crate) struct BinnedNode {
+    pub(crate) test: BinTest,
+    pub(crate) left: Child,
+    pub(crate) right: Child,
+}
+
+/// What is below an inner node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Child {
+    Node(usize),
+    Leaf(usize),
+}
+
+impl BinnedTree {
+    /// The leaf of a training row.
+    pub(crate) fn leaf(&self, binned: &Binned, row: usize) -> usize {
+        let mut at = if self.nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
+        loop {
+            match at {
+                Child::Leaf(leaf) => return leaf,
+                Child::Node(node) => {
+                    let node = &self.nodes[node];
+                    let bin = binned.columns[node.test.feature].bins[row];
+                    at = if contains(&node.test.left_bins, bin) { node.left } else { node.right };
+                }
+            }
+        }
+    }
+}
+
+/// Puts a bin into a set.
+pub(crate) fn insert(set: &mut BinSet, bin: usize) {
+    set[bin >> 6] |= 1 << (bin & 63);
+}
+
+/// Whether a set has a bin.
+#[inline]
+pub(crate) fn contains(set: &BinSet, bin: u8) -> bool {
+    set[usize::from(bin >> 6)] >> (bin & 63) & 1 == 1
+}
