@@ -3,7 +3,7 @@
 Parts:
 
 * trees: boosted trees on a HIGGS-like set (28 numbers, a noisy product of them as label), 100 trees of 63 leaves,
-  against LightGBM; with --spark also 20 trees of depth 6 against Spark's GBTClassifier.
+  against LightGBM.
 * grid: 16 candidates of boosted trees in one fit, against 16 fits of LightGBM.
 * kmeans: 100 clusters of 50 numbers, against scikit-learn.
 
@@ -33,7 +33,6 @@ PARTS = ["trees", "grid", "kmeans"]
 # What ours may take of the peer's time, and how much worse its area under ROC may be.
 BOUNDS = {"trees": 1.2, "grid": 0.8, "kmeans": 1.0}
 AREA_MARGIN = 0.002
-SPARK_SHARE = 1 / 30
 TEST_ROWS = 200_000
 
 
@@ -48,7 +47,6 @@ def arguments():
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows to train on (1 million)")
     parser.add_argument("--cache", type=Path, default=cache, help="folder of the data")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, in turn (3)")
-    parser.add_argument("--spark", action="store_true", help="time Spark's boosted trees as well")
     args = parser.parse_args()
     args.part = args.part or PARTS
     return args

@@ -14,10 +14,10 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::ipc::writer::FileWriter;
 use clap::Parser;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
 use tidemill::estimator::{EstimatorRegistry, FitContext, Params, ProblemType};
 use tidemill::matrix::{Feature, FeatureKind, Features, Matrix};
-use tidemill::prelude::*;
 
 /// Fits candidates of one estimator on a Parquet file and scores another with each.
 #[derive(Parser)]
@@ -51,13 +51,12 @@ struct Args {
     seed: u64,
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let candidates: Vec<Params> = serde_json::from_str(&args.params)?;
     let estimator = EstimatorRegistry::default().get(&args.estimator)?;
     candidates.iter().try_for_each(|params| estimator.validate(params, args.problem))?;
-    let train = matrix(&args, &args.train).await?;
+    let train = matrix(&args, &args.train)?;
     let rows: Vec<u32> = (0..train.x.n_rows as u32).collect();
 
     let (mut seconds, mut models) = (Vec::new(), Vec::new());
@@ -68,7 +67,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         models = fitted.into_iter().collect::<Result<Vec<_>, _>>()?;
     }
 
-    let test = matrix(&args, &args.test).await?;
+    let test = matrix(&args, &args.test)?;
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
     for (i, model) in models.iter().enumerate() {
         let n_outputs = model.n_outputs();
@@ -85,11 +84,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(writeln!(std::io::stdout(), "{}", json!({"seconds": seconds, "n_rows": train.x.n_rows}))?)
 }
 
-/// A file's columns as a matrix.
-async fn matrix(args: &Args, path: &Path) -> Result<Matrix, Box<dyn Error>> {
-    let session = Session::local().await?;
-    session.register_parquet("rows", &path.to_string_lossy()).await?;
-    let batches = session.sql("select * from rows").await?.collect().await?;
+/// A file's columns as a matrix, in the order of its rows: predictions are compared by place.
+fn matrix(args: &Args, path: &Path) -> Result<Matrix, Box<dyn Error>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path)?)?.build()?;
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
     let schema = batches.first().ok_or("there are no rows")?.schema();
     let batch = concat_batches(&schema, &batches)?;
     let names = schema.fields().iter().map(|field| field.name()).filter(|name| Some(*name) != args.label.as_ref());
