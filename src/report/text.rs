@@ -181,7 +181,8 @@ pub(super) fn ranked(train: &TrainRecord) -> Vec<&CandidateRecord> {
             (Some(a), Some(b)) => b.total_cmp(&a),
             (a, b) => b.is_some().cmp(&a.is_some()),
         };
-        let trained_longer = b.share.total_cmp(&a.share);
+        let share = |c: &CandidateRecord| c.given_up_at.unwrap_or(1.0);
+        let trained_longer = share(b).total_cmp(&share(a));
         (b.id == train.best).cmp(&(a.id == train.best)).then(trained_longer).then(order).then(a.id.cmp(&b.id))
     });
     candidates
@@ -202,7 +203,7 @@ pub(super) fn candidates_table(train: &TrainRecord) -> Table {
             Some(error) => format!("failed: {error}"),
             None => {
                 let folds = c.folds.iter().map(|f| metric(*f)).collect::<Vec<_>>().join(" ");
-                if c.share < 1.0 { format!("{folds}, given up at {}", percent(c.share)) } else { folds }
+                c.given_up_at.map_or(folds.clone(), |share| format!("{folds}, given up at {}", percent(share)))
             }
         };
         let cells = [c.id.to_string(), c.estimator.clone(), params_text(&c.params), metric(c.mean), folds];
@@ -369,7 +370,7 @@ mod tests {
     use super::*;
 
     fn candidate(id: usize, mean: Option<f64>) -> CandidateRecord {
-        CandidateRecord { id, mean, share: 1.0, estimator: "trees".into(), ..Default::default() }
+        CandidateRecord { id, mean, estimator: "trees".into(), ..Default::default() }
     }
 
     #[test]

@@ -100,6 +100,13 @@ fn classes_are_predicted_with_their_probabilities() {
     for part in ["ranked by their mean f1", "weighted precision", "very late", "the class that was predicted"] {
         assert!(report.contains(part), "the report lacks {part:?}: {report}");
     }
+    // A model of other classes is not measured by the probabilities of these.
+    work.edit("features.sql", "then 'early' end", "then 'in time' end");
+    let other = work.succeed(&["run", "train.yaml", "--warehouse", "local"]).stdout;
+    assert!(
+        other.contains("@live stays at version 1: it was trained for another problem or for other classes"),
+        "{other}"
+    );
     // A struct in SQL: in expressions, filters and groups.
     let sql = "select predict('small@live')['prediction'] as class, count(*) as n,
                       round(min(predict('small@live')['probability'][3]), 3) >= 0 as ok
@@ -204,7 +211,7 @@ fn hopeless_candidates_are_given_up_early() {
     }
     let runs = work.succeed(&["runs", "list", "--json"]).objects();
     let candidates = runs[0]["train"]["candidates"].as_array().unwrap();
-    let shares: Vec<f64> = candidates.iter().map(|c| c["share"].as_f64().unwrap()).collect();
+    let shares: Vec<f64> = candidates.iter().map(|c| c["given_up_at"].as_f64().unwrap_or(1.0)).collect();
     let count = |share: f64| shares.iter().filter(|s| (**s - share).abs() < 1e-9).count();
     assert_eq!([count(1.0 / 9.0), count(1.0 / 3.0), count(1.0)], [6, 2, 1], "{shares:?}");
     let best = runs[0]["train"]["best"].as_u64().unwrap() as usize;

@@ -388,7 +388,7 @@ impl GridSearch {
                     seconds: own.iter().map(|o| o.seconds).sum(),
                     error: own.iter().find_map(|o| o.error.clone()),
                     executors,
-                    share,
+                    given_up_at: (share < 1.0).then_some(share),
                 }
             })
             .collect()
@@ -399,9 +399,10 @@ impl GridSearch {
     /// Those that were given up early are not among them, unless all of an estimator were.
     fn best_of(&self, candidates: &[CandidateRecord], estimator: Option<&str>) -> Result<usize> {
         let of_estimator = || candidates.iter().filter(|c| estimator.is_none_or(|e| c.estimator == e));
-        let most = of_estimator().filter(|c| c.mean.is_some()).map(|c| c.share).fold(0.0, f64::max);
+        let share = |c: &CandidateRecord| c.given_up_at.unwrap_or(1.0);
+        let most = of_estimator().filter(|c| c.mean.is_some()).map(share).fold(0.0, f64::max);
         let mut best: Option<(usize, f64)> = None;
-        for c in of_estimator().filter(|c| c.share == most) {
+        for c in of_estimator().filter(|c| share(c) == most) {
             if let Some(mean) = c.mean.filter(|m| m.is_finite())
                 && best.is_none_or(|(_, b)| self.metric.is_better(mean, b))
             {

@@ -49,29 +49,28 @@ pub(super) async fn read(job: &TrainJob, f: &FeatureRows) -> Result<(TrainRecord
     Ok((record, label))
 }
 
-/// Checks that the label is of a type that the problem has.
+/// Checks that label and weight are numbers where they have to be.
 fn check_type(label: &Label, f: &FeatureRows) -> Result<()> {
-    let number = |name: &str, what: &str| {
-        let field = f.rows.schema().field_with_unqualified_name(name)?;
-        match field.data_type() {
-            t if t.is_numeric() || matches!(t, DataType::Boolean | DataType::Null) => Ok(()),
-            other => Err(EngineError::Invalid(format!("{what} {name:?} is {other}; expected numbers"))),
-        }
+    let no_number = |name: &str| -> Result<Option<DataType>> {
+        let data_type = f.rows.schema().field_with_unqualified_name(name)?.data_type().clone();
+        let is_number = data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null);
+        Ok((!is_number).then_some(data_type))
     };
-    if let Some(weight) = &label.weight {
-        number(weight, "weight")?;
+    if let Some(name) = &label.weight
+        && let Some(data_type) = no_number(name)?
+    {
+        return Err(EngineError::Invalid(format!("weight {name:?} is {data_type}; expected numbers")));
     }
-    match label.problem {
-        ProblemType::Binary | ProblemType::Regression => number(&label.column, "label").map_err(|e| match e {
-            EngineError::Invalid(why) => EngineError::Invalid(format!(
-                "{why} for a {} problem; of texts: problem_type: multiclass",
-                label.problem
-            )),
-            other => other,
-        }),
-        // Its classes are looked at when they are read.
-        ProblemType::Multiclass | ProblemType::Clustering => Ok(()),
+    // Classes are looked at when they are read.
+    if matches!(label.problem, ProblemType::Binary | ProblemType::Regression)
+        && let Some(data_type) = no_number(&label.column)?
+    {
+        return Err(EngineError::Invalid(format!(
+            "label {:?} is {data_type}; expected numbers for a {} problem; of texts: problem_type: multiclass",
+            label.column, label.problem
+        )));
     }
+    Ok(())
 }
 
 async fn count_rows(job: &TrainJob, of: &Label, f: &FeatureRows) -> Result<TrainRecord> {
@@ -90,7 +89,7 @@ async fn count_rows(job: &TrainJob, of: &Label, f: &FeatureRows) -> Result<Train
     let is_number = matches!(problem, ProblemType::Binary | ProblemType::Regression);
     let compared = if is_number { label() } else { lit(0.0) };
     let in_train = when(f.train.clone().and(labelled()), compared).end()?;
-    let weight = match &job.weight {
+    let weight = match &of.weight {
         None => lit(1.0),
         Some(weight) => cast(column(weight), DataType::Float64),
     };
@@ -148,7 +147,7 @@ fn check(job: &TrainJob, of: &Label, row: &RecordBatch) -> Result<()> {
         return invalid(format!(
             "weight {:?} must be a finite number of at least 0; {wrong_weights} of {n_train} rows to train on have another or \
              none",
-            job.weight.as_deref().unwrap_or_default()
+            of.weight.as_deref().unwrap_or_default()
         ));
     }
     let (low, high) = (float(row, "min")?, float(row, "max")?);
@@ -165,7 +164,7 @@ fn check(job: &TrainJob, of: &Label, row: &RecordBatch) -> Result<()> {
 
 /// Checks that no class is held out that is not trained on.
 async fn check_holdout(label: &Label, f: &FeatureRows) -> Result<()> {
-    let held_out = f.rows.clone().filter(f.holdout.clone())?.filter(column(&label.column).is_not_null())?;
+    let held_out = f.rows.clone().filter(f.holdout.clone())?.filter(label.is_known())?;
     let unknown = held_out.filter(label.expr()?.is_null())?.count().await?;
     if unknown == 0 {
         return Ok(());

@@ -153,14 +153,8 @@ pub struct CandidateRecord {
     pub error: Option<String>,
     /// The executors that worked on it.
     pub executors: Vec<String>,
-    /// The share of the rows or iterations that it was trained with last: below 1 where it was given up early.
-    #[serde(default = "whole")]
-    pub share: f64,
-}
-
-/// Candidates of records from before any was given up early.
-fn whole() -> f64 {
-    1.0
+    /// The share of the rows or iterations that it had when it was given up; none when it was trained to the end.
+    pub given_up_at: Option<f64>,
 }
 
 /// What a scoring run wrote.

@@ -266,6 +266,12 @@ async fn decide(
     (train.promoted, train.decision) = match live {
         None => (true, format!("@{alias} moves to version {new}: there was no @{alias} yet")),
         Some(live) if live == new => (false, format!("@{alias} stays at version {new}: it is this model")),
+        Some(live) if !knows_the_same(session, model, live, search).await? => (
+            false,
+            format!(
+                "@{alias} stays at version {live}: it was trained for another problem or for other classes, which no metric compares; move it with: tidemill models promote"
+            ),
+        ),
         Some(live) => {
             let holdout = features.rows.clone().filter(features.holdout.clone())?.filter(search.label.is_known())?;
             let metric = match &promote.metric {
@@ -283,6 +289,12 @@ async fn decide(
     }
     record.steps.push(step.finish(train.decision.clone()));
     Ok(())
+}
+
+/// Whether a version gives what this search's models give: the same problem, and the same classes in the same order.
+async fn knows_the_same(session: &Session, model: &str, live: ModelVersion, search: &GridSearch) -> Result<bool> {
+    let signature = session.registry().manifest(model, live).await?.signature;
+    Ok(signature.problem_type == search.label.problem && signature.classes == search.label.classes)
 }
 
 fn compare(

@@ -216,8 +216,7 @@ impl Session {
         Ok(models)
     }
 
-    /// Appends nothing and computes every `predict` in the plan with the version that its name means now, or that it was
-    /// resolved to.
+    /// The plan with every `predict` in it computed by the version that its name was resolved to, or means now.
     pub(crate) async fn with_models(
         &self,
         plan: LogicalPlan,

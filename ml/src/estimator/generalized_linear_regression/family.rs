@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::support::linear::{Logistic, RowLoss};
-use super::super::support::math::{exp, ln, normal_cdf, normal_density, sigmoid};
 use crate::estimator::ProblemType;
+use crate::estimator::support::linear::{Logistic, RowLoss};
+use crate::estimator::support::math::{exp, ln, normal_cdf, normal_density, sigmoid};
 
 /// Margins of the probit link count as at most this far from 0: beyond, probabilities have no double.
 const FARTHEST_PROBIT: f64 = 37.0;
@@ -72,7 +72,7 @@ impl Family {
         }
     }
 
-    /// Whether a label can be of this family, and what to say when it cannot.
+    /// Whether a label can be of this family.
     pub(super) fn allows(self, label: f64) -> bool {
         match self {
             Self::Gaussian => true,

@@ -10,6 +10,7 @@ use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::random::{Random, mix};
+use crate::estimator::support::training::Labels;
 use crate::estimator::support::trees::{Binned, BinnedTree};
 
 /// Rows of one parallel piece of work when gradients are computed; each row is on its own.
@@ -18,16 +19,6 @@ const ROWS_PER_PIECE: usize = 16_384;
 const ROW_SAMPLE: u64 = 1;
 const FEATURE_SAMPLE: u64 = 2;
 const VALIDATION: u64 = 3;
-
-/// The labels and weights of the rows to train on.
-#[derive(Debug)]
-pub(super) struct Target {
-    /// The label of each row; of classes, its number.
-    pub(super) label: Vec<f64>,
-    pub(super) weight: Option<Vec<f64>>,
-    /// How many scores a row has: one, or one for each class.
-    pub(super) n_outputs: usize,
-}
 
 /// What a run gives.
 #[derive(Debug)]
@@ -57,11 +48,11 @@ impl Boosted {
 /// Cancellation.
 pub(super) fn boost(
     binned: &Binned,
-    target: &Target,
+    labels: &Labels,
     params: &GradientBoostedTreesParams,
     ctx: &FitContext,
 ) -> Result<Boosted> {
-    let mut run = Run::new(binned, target, params, ctx);
+    let mut run = Run::new(binned, labels, params, ctx);
     let mut grower = Grower::new(binned, params, ctx);
     for iteration in 0..params.max_iter {
         ctx.check()?;
@@ -75,7 +66,7 @@ pub(super) fn boost(
 /// The state of a run between iterations.
 struct Run<'a> {
     binned: &'a Binned,
-    target: &'a Target,
+    labels: &'a Labels,
     params: &'a GradientBoostedTreesParams,
     seed: u64,
     /// The scores of the rows, by output.
@@ -87,15 +78,15 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(binned: &'a Binned, target: &'a Target, params: &'a GradientBoostedTreesParams, ctx: &FitContext) -> Self {
+    fn new(binned: &'a Binned, labels: &'a Labels, params: &'a GradientBoostedTreesParams, ctx: &FitContext) -> Self {
         let n_rows = binned.n_rows;
         let seed = mix(ctx.seed ^ mix(params.seed));
         let is_kept = |row: &u32| is_validation(params, seed, *row);
         let validation_rows: Vec<u32> = (0..n_rows as u32).filter(is_kept).collect();
-        let base = base(target, params, |row| is_kept(&row));
+        let base = base(labels, params, |row| is_kept(&row));
         Self {
             binned,
-            target,
+            labels,
             params,
             seed,
             scores: base.iter().map(|base| vec![*base; n_rows]).collect(),
@@ -107,7 +98,7 @@ impl<'a> Run<'a> {
 
     /// Adds a tree for each output; whether one of them has a split.
     fn iterate(&mut self, iteration: usize, grower: &mut Grower<'_>) -> Result<bool> {
-        let n_outputs = self.target.n_outputs;
+        let n_outputs = self.labels.n_outputs;
         let softmax = (n_outputs > 1).then(|| self.log_sums());
         let mut grown = Vec::with_capacity(n_outputs);
         for output in 0..n_outputs {
@@ -118,8 +109,8 @@ impl<'a> Run<'a> {
             let features = sample_features(self.binned.columns.len(), self.params.feature_subset, seed);
             let quantile = self.params.loss.leaf_quantile().map(|alpha| LeafQuantile {
                 alpha,
-                label: &self.target.label,
-                weight: self.target.weight.as_deref(),
+                label: &self.labels.label,
+                weight: self.labels.weight.as_deref(),
             });
             let scores = &mut self.scores[output];
             let tree = grower.grow(scale, &self.sums, &features, quantile, scores)?;
@@ -148,12 +139,12 @@ impl<'a> Run<'a> {
 
     /// The sum of the validation rows' losses, in the order of the rows.
     fn validation_loss(&self) -> f64 {
-        let (rows, target, loss) = (&self.validation_rows, self.target, self.params.loss);
+        let (rows, labels, loss) = (&self.validation_rows, self.labels, self.params.loss);
         let of_row = |row: u32, scores: &mut Vec<f64>| {
             let row = row as usize;
             scores.clear();
             scores.extend(self.scores.iter().map(|scores| scores[row]));
-            target.weight.as_ref().map_or(1.0, |w| w[row]) * loss.of_row(scores, target.label[row])
+            labels.weight.as_ref().map_or(1.0, |w| w[row]) * loss.of_row(scores, labels.label[row])
         };
         let sum_of = |range: std::ops::Range<usize>| {
             let mut scores = Vec::new();
@@ -175,11 +166,11 @@ impl<'a> Run<'a> {
 
     /// Computes the fixed-point derivatives of one output's scores, in units that fit them.
     fn update_sums(&mut self, output: usize, log_sums: Option<&[f64]>) -> Scale {
-        let Self { target, params, scores, sums, .. } = self;
-        let (loss, scores, weight) = (params.loss, &scores[output], target.weight.as_deref());
-        let n_outputs = target.n_outputs as f64;
+        let Self { labels, params, scores, sums, .. } = self;
+        let (loss, scores, weight) = (params.loss, &scores[output], labels.weight.as_deref());
+        let n_outputs = labels.n_outputs as f64;
         let derivatives = |row: usize| {
-            let label = target.label[row];
+            let label = labels.label[row];
             let label = if loss == Loss::Softmax { f64::from(u8::from(label as usize == output)) } else { label };
             let softmax = log_sums.map(|log_sums| (log_sums[row], n_outputs));
             let (gradient, hessian) = loss.derivatives(scores[row], label, softmax);
@@ -235,15 +226,15 @@ fn is_validation(params: &GradientBoostedTreesParams, seed: u64, row: u32) -> bo
 }
 
 /// The scores before the first tree, of the rows that trees are grown on.
-fn base(target: &Target, params: &GradientBoostedTreesParams, is_kept: impl Fn(u32) -> bool) -> Vec<f64> {
-    let grown_on: Vec<usize> = (0..target.label.len()).filter(|row| !is_kept(*row as u32)).collect();
-    let label: Vec<f64> = grown_on.iter().map(|row| target.label[*row]).collect();
-    let weight: Option<Vec<f64>> = target.weight.as_ref().map(|w| grown_on.iter().map(|row| w[*row]).collect());
+fn base(labels: &Labels, params: &GradientBoostedTreesParams, is_kept: impl Fn(u32) -> bool) -> Vec<f64> {
+    let grown_on: Vec<usize> = (0..labels.label.len()).filter(|row| !is_kept(*row as u32)).collect();
+    let label: Vec<f64> = grown_on.iter().map(|row| labels.label[*row]).collect();
+    let weight: Option<Vec<f64>> = labels.weight.as_ref().map(|w| grown_on.iter().map(|row| w[*row]).collect());
     let of_class = |class: usize| -> Vec<f64> {
         label.iter().map(|label| f64::from(u8::from(*label as usize == class))).collect()
     };
     match params.loss {
-        Loss::Softmax => (0..target.n_outputs).map(|c| Loss::Softmax.base(&of_class(c), weight.as_deref())).collect(),
+        Loss::Softmax => (0..labels.n_outputs).map(|c| Loss::Softmax.base(&of_class(c), weight.as_deref())).collect(),
         loss => vec![loss.base(&label, weight.as_deref())],
     }
 }

@@ -8,7 +8,7 @@ use super::split::{Search, Split};
 use super::{GradientBoostedTreesParams, Growth};
 use crate::Result;
 use crate::estimator::FitContext;
-use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, contains};
+use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, partition};
 
 /// Below this many values (rows times features) a leaf is summed on one thread: handing work out costs more.
 const PARALLEL_FROM: usize = 1 << 16;
@@ -171,7 +171,9 @@ impl<'a> Grower<'a> {
         sums: &[Sums],
         features: Option<&[usize]>,
     ) -> (Leaf, Leaf) {
-        let n_left = self.partition(leaf, split);
+        let rows = &mut self.rows[leaf.start..leaf.start + leaf.len];
+        let bins = &self.binned.columns[split.test.feature].bins;
+        let n_left = partition(rows, bins, &split.test.left_bins, &mut self.scratch);
         let child = |start, len, sums, is_left| Leaf {
             start,
             len,
@@ -234,29 +236,6 @@ impl<'a> Grower<'a> {
 
     fn may_split(&self, leaf: &Leaf) -> bool {
         leaf.depth < self.params.max_depth && leaf.len >= 2 * self.params.min_instances_per_node
-    }
-
-    /// Puts the rows that go left before the others, both in their order; how many they are.
-    fn partition(&mut self, leaf: &Leaf, split: &Split) -> usize {
-        let rows = &mut self.rows[leaf.start..leaf.start + leaf.len];
-        let bins = &self.binned.columns[split.test.feature].bins;
-        let mut goes_left = [false; 256];
-        for (bin, goes) in (0..=255).zip(&mut goes_left) {
-            *goes = contains(&split.test.left_bins, bin);
-        }
-        self.scratch.resize(self.scratch.len().max(rows.len()), 0);
-        let (mut n_left, mut n_right) = (0, 0);
-        // Both sides are written and one counter moves: no branch to mispredict. `n_left` never passes the read.
-        for i in 0..rows.len() {
-            let row = rows[i];
-            let left = goes_left[usize::from(bins[row as usize])];
-            rows[n_left] = row;
-            self.scratch[n_right] = row;
-            n_left += usize::from(left);
-            n_right += usize::from(!left);
-        }
-        rows[n_left..].copy_from_slice(&self.scratch[..n_right]);
-        n_left
     }
 
     /// Copies the sums of some rows next to each other, so that each feature reads them in sequence.

@@ -54,14 +54,9 @@ struct SavedBinary {
     trees: Vec<Tree>,
 }
 
-#[derive(Deserialize)]
-struct SavedFormat {
-    format: u32,
-}
-
 impl Saved {
     fn read(artifacts: &Artifacts) -> Result<Self> {
-        let SavedFormat { format } = training::from_json(artifacts, FILE)?;
+        let format = training::format_of(artifacts, FILE)?;
         if format == BINARY_FORMAT {
             let SavedBinary { features, base, trees } = training::from_json(artifacts, FILE)?;
             return Ok(Self { format: FORMAT, features, base: vec![base], link: Link::Logistic, trees });

@@ -3,6 +3,7 @@
 use super::loss::Loss;
 use crate::Result;
 use crate::estimator::support::options::ParamReader;
+use crate::estimator::support::trees::TreeParams;
 use crate::estimator::{Params, ProblemType};
 
 const KNOWN: [&str; 15] = [
@@ -137,9 +138,18 @@ impl GradientBoostedTreesParams {
             _ => Loss::Squared,
         })
     }
+}
 
-    /// Whether two candidates are one boosting run up to where the shorter ends.
-    pub(super) fn same_run(&self, other: &Self) -> bool {
-        Self { max_iter: 0, ..self.clone() } == Self { max_iter: 0, ..other.clone() }
+impl TreeParams for GradientBoostedTreesParams {
+    fn max_bins(&self) -> usize {
+        self.max_bins
+    }
+
+    fn n_trees(&self) -> usize {
+        self.max_iter
+    }
+
+    fn with_n_trees(&self, n_trees: usize) -> Self {
+        Self { max_iter: n_trees, ..self.clone() }
     }
 }

@@ -10,7 +10,7 @@ use super::rows::Rows;
 use super::{InitMode, KMeansParams};
 use crate::Result;
 use crate::estimator::FitContext;
-use crate::estimator::support::chunks::fold_chunks_mut;
+use crate::estimator::support::chunks::try_fold_chunks_mut;
 use crate::estimator::support::math::ln;
 use crate::estimator::support::random::{Random, mix};
 
@@ -153,14 +153,7 @@ impl<'a> Search<'a> {
             }
             Ok(cost)
         };
-        self.cost =
-            fold_chunks_mut(&mut self.chunks, Ok(0.0), map, |into: &mut Result<f64>, part: Result<f64>| {
-                match (&mut *into, part) {
-                    (Ok(sum), Ok(part)) => *sum += part,
-                    (Ok(_), Err(e)) => *into = Err(e),
-                    (Err(_), _) => {}
-                }
-            })?;
+        self.cost = try_fold_chunks_mut(&mut self.chunks, 0.0, map, |sum, part: f64| *sum += part)?;
         self.candidates.extend(chosen);
         Ok(())
     }

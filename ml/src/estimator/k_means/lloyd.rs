@@ -12,7 +12,7 @@ use super::panels::{LANES, Nearest, Panels};
 use super::rows::Rows;
 use crate::Result;
 use crate::estimator::FitContext;
-use crate::estimator::support::chunks::{add_into, fold_chunks_mut};
+use crate::estimator::support::chunks::{add_into, try_fold_chunks_mut};
 
 /// Rows of one parallel chunk.
 pub(super) const CHUNK: usize = 4096;
@@ -218,11 +218,7 @@ impl<'a> Steps<'a> {
             }
             Ok(sums)
         };
-        fold_chunks_mut(chunks, Ok(zero), map, |into: &mut Result<Sums>, part: Result<Sums>| match (&mut *into, part) {
-            (Ok(sums), Ok(part)) => sums.merge(&part),
-            (Ok(_), Err(e)) => *into = Err(e),
-            (Err(_), _) => {}
-        })
+        try_fold_chunks_mut(chunks, zero, map, |sums, part| sums.merge(&part))
     }
 
     /// Finds the nearest centre of each row of a block.

@@ -52,10 +52,7 @@ impl Estimator for LinearRegression {
         candidates: &[Params],
         ctx: &FitContext,
     ) -> Vec<Result<Box<dyn Model>>> {
-        fit::fit(matrix, rows, candidates, ctx)
-            .into_iter()
-            .map(|fitted| fitted.map(|model| Box::new(model) as Box<dyn Model>))
-            .collect()
+        training::boxed(fit::fit(matrix, rows, candidates, ctx))
     }
 
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {

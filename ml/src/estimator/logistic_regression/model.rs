@@ -50,11 +50,6 @@ struct SavedWeights {
     features: Vec<FeatureWeights>,
 }
 
-#[derive(Deserialize)]
-struct SavedFormat {
-    format: u32,
-}
-
 impl LogisticRegressionModel {
     /// A model of one output, the probability of class 1, or of one for each class.
     pub(super) fn new(outputs: Vec<LinearWeights>) -> Self {
@@ -66,7 +61,7 @@ impl LogisticRegressionModel {
     /// # Errors
     /// An artifact that is absent, damaged, of a newer format or of other features.
     pub(super) fn load(features: &Arc<[Feature]>, artifacts: &Artifacts) -> Result<Self> {
-        let SavedFormat { format } = training::from_json(artifacts, FILE)?;
+        let format = training::format_of(artifacts, FILE)?;
         let saved = if format == BINARY_FORMAT {
             vec![training::from_json::<SavedBinary>(artifacts, FILE)?.weights]
         } else {

@@ -33,10 +33,7 @@ pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &Fi
     let parsed: Vec<_> = candidates.iter().map(MultilayerPerceptronParams::parse).collect();
     let data = match TrainingRows::new(matrix, rows) {
         Ok(data) => data,
-        Err(e) => {
-            let text = e.to_string();
-            return parsed.into_iter().map(|p| p.and(Err(MlError::Invalid(text.clone())))).collect();
-        }
+        Err(e) => return training::failed(parsed, &e),
     };
     let train = |params: Result<MultilayerPerceptronParams>| {
         let network = Training::new(&data, params?, ctx)?.run()?;

@@ -42,11 +42,6 @@ struct Saved {
     trees: Vec<Tree>,
 }
 
-#[derive(Deserialize)]
-struct SavedFormat {
-    format: u32,
-}
-
 impl Saved {
     fn check(&self, features: &[Feature]) -> std::result::Result<(), String> {
         if !self.features.iter().eq(features.iter().map(|f| &f.name)) {
@@ -93,8 +88,7 @@ impl RandomForestModel {
         features: Arc<[Feature]>,
         artifacts: &Artifacts,
     ) -> Result<Self> {
-        let SavedFormat { format } = training::from_json(artifacts, FILE)?;
-        training::known_format(FILE, format, FORMAT)?;
+        training::known_format(FILE, training::format_of(artifacts, FILE)?, FORMAT)?;
         let saved: Saved = training::from_json(artifacts, FILE)?;
         saved.check(&features).map_err(|why| training::corrupt(FILE, why))?;
         Ok(Self::from_saved(estimator, features, saved))

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::estimator::decision_tree::{self, DecisionTreeParams};
 use crate::estimator::support::options::ParamReader;
+use crate::estimator::support::trees::TreeParams;
 use crate::estimator::{Params, ProblemType};
 
 /// The names of the parameters that a single tree does not have.
@@ -78,10 +79,19 @@ impl RandomForestParams {
         let feature_subset = FeatureSubset::All;
         Self { num_trees: 1, bootstrap: false, subsampling_rate: 1.0, feature_subset, seed: 0, tree }
     }
+}
 
-    /// Whether two candidates have the same trees, up to their number.
-    pub(super) fn same_trees(&self, other: &Self) -> bool {
-        Self { num_trees: 0, ..self.clone() } == Self { num_trees: 0, ..other.clone() }
+impl TreeParams for RandomForestParams {
+    fn max_bins(&self) -> usize {
+        self.tree.max_bins
+    }
+
+    fn n_trees(&self) -> usize {
+        self.num_trees
+    }
+
+    fn with_n_trees(&self, n_trees: usize) -> Self {
+        Self { num_trees: n_trees, ..self.clone() }
     }
 }
 

@@ -5,19 +5,10 @@
 
 use super::sample::MOST_COUNTS;
 use super::side::{ClassSide, NumberSide, Rules, Side};
+use crate::estimator::support::training::Labels;
 
 /// Bits of a sum that are used, so that no sum overflows its word.
 const SUM_BITS: u32 = 62;
-
-/// Labels and weights of the rows to train on.
-#[derive(Debug)]
-pub(super) struct Labels {
-    /// The label of each row; of classes, its number.
-    pub(super) label: Vec<f64>,
-    pub(super) weight: Option<Vec<f64>>,
-    /// How many values a leaf has: one for each class of several, else one.
-    pub(super) n_outputs: usize,
-}
 
 impl Labels {
     /// Whether rows all have one label.

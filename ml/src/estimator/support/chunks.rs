@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::Result;
+
 /// How many chunks are held at once before they are merged: bounds memory, large enough to feed many threads.
 const CHUNKS_PER_WAVE: usize = 32;
 
@@ -34,23 +36,26 @@ where
 }
 
 /// Maps each of some chunks, which keep what they know between passes, in parallel and folds the results in their order.
-pub(crate) fn fold_chunks_mut<C, T, A>(
+///
+/// # Errors
+/// The first chunk's that has one.
+pub(crate) fn try_fold_chunks_mut<C, T, A>(
     chunks: &mut [C],
     mut into: A,
-    map: impl Fn(&mut C) -> T + Sync,
+    map: impl Fn(&mut C) -> Result<T> + Sync,
     mut merge: impl FnMut(&mut A, T),
-) -> A
+) -> Result<A>
 where
     C: Send,
     T: Send,
 {
     for wave in chunks.chunks_mut(CHUNKS_PER_WAVE) {
-        let parts: Vec<T> = wave.par_iter_mut().map(&map).collect();
+        let parts: Vec<Result<T>> = wave.par_iter_mut().map(&map).collect();
         for part in parts {
-            merge(&mut into, part);
+            merge(&mut into, part?);
         }
     }
-    into
+    Ok(into)
 }
 
 /// `into[i] += from[i]`.

@@ -1,9 +1,9 @@
 //! Checks of training data and artifacts that every estimator makes.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use crate::estimator::{Artifacts, ProblemType};
+use crate::estimator::{Artifacts, Model, ProblemType};
 use crate::matrix::{Feature, FeatureValues, Features, Matrix};
 use crate::{MlError, Result};
 
@@ -90,6 +90,40 @@ pub(crate) fn weights(matrix: &Matrix, rows: &[u32]) -> Result<Option<Vec<f64>>>
     Ok(Some(weights))
 }
 
+/// The labels and weights of the rows to train on, of classes and numbers alike.
+#[derive(Debug)]
+pub(crate) struct Labels {
+    /// The label of each row; of classes, its number.
+    pub(crate) label: Vec<f64>,
+    /// How much each row counts; none when all count alike.
+    pub(crate) weight: Option<Vec<f64>>,
+    /// How many numbers a row is given: one for each class of a multiclass problem, else one.
+    pub(crate) n_outputs: usize,
+}
+
+impl Labels {
+    /// Reads those of an estimator's problem.
+    ///
+    /// # Errors
+    /// A problem that it is not for, labels that are not the problem's, wrong weights.
+    pub(crate) fn new(estimator: &str, known: &[ProblemType], matrix: &Matrix, rows: &[u32]) -> Result<Self> {
+        is_for(estimator, matrix.problem, known)?;
+        let (label, n_outputs) = match matrix.problem {
+            ProblemType::Binary => (binary_labels(matrix, rows)?, 1),
+            ProblemType::Multiclass => {
+                (class_labels(matrix, rows)?.into_iter().map(f64::from).collect(), matrix.n_classes)
+            }
+            _ => (number_labels(matrix, rows)?, 1),
+        };
+        Ok(Self { label, weight: weights(matrix, rows)?, n_outputs })
+    }
+}
+
+/// Fitted models of one kind as models of any.
+pub(crate) fn boxed<M: Model + 'static>(fitted: Vec<Result<M>>) -> Vec<Result<Box<dyn Model>>> {
+    fitted.into_iter().map(|fitted| fitted.map(|model| Box::new(model) as Box<dyn Model>)).collect()
+}
+
 /// An error of the data as each candidate's error, in the same words; candidates that do not parse keep their own.
 pub(crate) fn failed<P, M>(parsed: Vec<Result<P>>, error: &MlError) -> Vec<Result<M>> {
     let text = error.to_string();
@@ -174,6 +208,18 @@ pub(crate) fn artifact<'a>(artifacts: &'a Artifacts, name: &str) -> Result<&'a [
 /// [`MlError::Corrupt`] when it is absent or is not of the form expected.
 pub(crate) fn from_json<T: DeserializeOwned>(artifacts: &Artifacts, name: &str) -> Result<T> {
     serde_json::from_slice(artifact(artifacts, name)?).map_err(|e| corrupt(name, e.to_string()))
+}
+
+/// The number of an artifact's format.
+///
+/// # Errors
+/// [`MlError::Corrupt`] when the artifact is absent or has none.
+pub(crate) fn format_of(artifacts: &Artifacts, name: &str) -> Result<u32> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    from_json(artifacts, name).map(|Format { format }| format)
 }
 
 /// An artifact that cannot be read.
