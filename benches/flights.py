@@ -95,15 +95,20 @@ def write_folds(tidemill, job, scratch):
     text = (job / "train.yaml").read_text()
     seed = re.search(r"^  seed: (\d+)", text, re.MULTILINE)[1]
     k = re.search(r"folds: \{ k: (\d+), by: ds \}", text)[1]
-    days = "unnest(generate_series(date '2013-01-01', date '2013-12-31', interval '1' day))"
-    fold = f"cast(fold_hash(ds, {seed}) % cast({k} as bigint unsigned) as int)"
-    statement = f"select ds, {fold} as fold from (select cast({days} as date) as ds)"
     path = scratch / "folds.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["ds", "fold"])
         writer.writeheader()
-        writer.writerows(sql(tidemill, scratch / "nothing", statement))
+        writer.writerows(deal_folds(tidemill, k, seed, scratch))
     return path
+
+
+def deal_folds(tidemill, k, seed, scratch):
+    """The fold of each day of the year, as our jobs deal them."""
+    days = "unnest(generate_series(date '2013-01-01', date '2013-12-31', interval '1' day))"
+    fold = f"cast(fold_hash(ds, {seed}) % cast({k} as bigint unsigned) as int)"
+    statement = f"select ds, {fold} as fold from (select cast({days} as date) as ds)"
+    return sql(tidemill, scratch / "nothing", statement)
 
 
 def run_ours(tidemill, job, warehouse, scratch):

@@ -32,6 +32,12 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+def cache(suite):
+    """The folder of a suite's data."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return caches / "tidemill" / suite
+
+
 def add_build_options(parser):
     """The options that say what is measured."""
     parser.add_argument(
@@ -58,9 +64,9 @@ def binaries(args):
 
 
 @contextmanager
-def cluster(tidemill, executors, warehouse):
+def cluster(tidemill, executors, warehouse, more=()):
     """A scheduler and executors as processes for as long as the block; yields the address."""
-    options = ["--executors", str(executors), "--json", "--warehouse", str(warehouse)]
+    options = ["--executors", str(executors), "--json", "--warehouse", str(warehouse), *more]
     process = subprocess.Popen([tidemill, "cluster", *options], stdout=subprocess.PIPE, text=True)
     late = threading.Timer(READY_SECONDS, process.kill)
     late.start()

@@ -6,34 +6,58 @@ Parts:
   against LightGBM.
 * grid: 16 candidates of boosted trees in one fit, against 16 fits of LightGBM.
 * kmeans: 100 clusters of 50 numbers, against scikit-learn.
+* numbers: boosted trees on the HIGGS-like set with a skewed number as label, against LightGBM: errors count.
+* flights: boosted trees on the flights' features, categories among them, for `late` and for `arr_delay`, against
+  LightGBM: areas and errors count.
+* logistic: a job of 12 elastic net logistic regressions over 3 folds of whole days and the flights' preparation, the
+  whole process of `tidemill run`, against CrossValidator of PySpark and GridSearchCV of scikit-learn.
+* single: 32 logistic regressions on 5 folds of the HIGGS-like set against one fit of all rows, and that against
+  scikit-learn's.
+* spark_trees: 20 boosted trees of depth 6 on the HIGGS-like set, against Spark.
 
-Data are made once, by seed, into a cache folder. Seconds are those of the fit alone, from numbers in memory on:
-binning is in them, reading files and scoring are not. Ours and the peer run in turn; the medians count.
+Data are made once, by seed, into a cache folder. Seconds are those of the fit alone, from numbers in memory on, but where
+a part says otherwise: binning is in them, reading files and scoring are not. Ours and the peer run in turn; the medians
+count. logistic, flights and spark_trees need Java.
 
     python benches/training.py
     python benches/training.py --rows 100000 --runs 1  # quick
+    python benches/training.py --part trees --markdown
 """
 
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import flights as flights_suite
 import harness
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from training_data import CACHE, CATEGORIES, KEY, NUMBERS, blobs, flight_files, flight_rows, higgs_like
+from training_fits import area, in_turn, lightgbm_fit, numbers as numbers_of, ours, peer, rmse
 
-PARTS = ["trees", "grid", "kmeans"]
-# What ours may take of the peer's time, and how much worse its area under ROC may be.
-BOUNDS = {"trees": 1.2, "grid": 0.8, "kmeans": 1.0}
+# What ours may take of the peer's time.
+BOUNDS = {
+    "trees": 1.2,
+    "grid": 0.8,
+    "kmeans": 1.0,
+    "logistic": {"pyspark": 1 / 20, "scikit-learn": 1 / 5},
+    "spark_trees": 1 / 30,
+}
+# How much worse our area under ROC may be, and by how much of it our error larger.
 AREA_MARGIN = 0.002
-TEST_ROWS = 200_000
+ERROR_MARGIN = 0.01
+# How many times as long as one fit the candidates and folds of `single` may take.
+SINGLE_BOUND = 30
+# 100 trees of 63 leaves.
+OURS_63 = {"max_iter": 100, "max_leaves": 63, "step_size": 0.1, "min_instances_per_node": 20}
+LIGHTGBM_63 = {"num_leaves": 63, "learning_rate": 0.1, "min_data_in_leaf": 20}
+FOLDS = {"k": 3, "seed": 7}
+HOLDOUT = "2013-11-01"
 
 
 def arguments():
@@ -42,131 +66,25 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     harness.add_build_options(parser)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidemill" / "training"
     parser.add_argument("--part", action="append", choices=PARTS, help="what to run (all)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows to train on (1 million)")
-    parser.add_argument("--cache", type=Path, default=cache, help="folder of the data")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the data")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, in turn (3)")
+    parser.add_argument("--markdown", action="store_true", help="print a table and not JSON")
     args = parser.parse_args()
-    args.part = args.part or PARTS
+    args.part = args.part or list(PARTS)
     return args
-
-
-def higgs_like(cache, rows):
-    """Two Parquet files, to train on and to test: 21 measured numbers, 7 computed of them, a noisy label."""
-    folder = cache / f"higgs-{rows}"
-    if not folder.exists():
-        harness.say(f"training: making {rows} rows")
-        partial = folder.with_name(f"{folder.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        for seed, (name, n) in enumerate([("train", rows), ("test", TEST_ROWS)]):
-            pq.write_table(higgs_rows(np.random.default_rng(seed), n), partial / f"{name}.parquet")
-        partial.rename(folder)
-    return folder / "train.parquet", folder / "test.parquet"
-
-
-def higgs_rows(random, n):
-    """Momenta are skewed, angles even, tags of three values; high-level numbers are masses of pairs."""
-    momenta = random.exponential(1.0, (n, 6)) + 0.3
-    angles = random.uniform(-1.7, 1.7, (n, 11))
-    tags = random.choice([0.0, 1.1, 2.2], (n, 4), p=[0.5, 0.3, 0.2])
-    masses = [
-        np.sqrt(2 * momenta[:, i] * momenta[:, j] * (np.cosh(angles[:, i] - angles[:, j]) - np.cos(angles[:, i + j])))
-        for i, j in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5), (1, 4)]
-    ]
-    measured = np.abs(np.stack(masses, 1)) + random.normal(0, 0.15, (n, 7))
-    margin = (
-        1.2 * np.tanh(measured[:, 0] - measured[:, 1])
-        + 0.8 * (np.abs(measured[:, 2] - 1.5) < 0.6)
-        - 0.7 * (measured[:, 3] > 2.5) * (tags[:, 0] > 0)
-        + 0.5 * np.sin(2 * angles[:, 8]) * (momenta[:, 0] > 1)
-        + 0.4 * tags[:, 1] * np.cos(angles[:, 9])
-        - 0.3 * np.log(momenta[:, 4])
-        - 0.4
-    )
-    label = (random.uniform(size=n) < 1 / (1 + np.exp(-1.5 * margin))).astype(np.int64)
-    columns = np.concatenate([momenta, angles, tags, measured], 1)
-    names = [f"x{i}" for i in range(columns.shape[1])]
-    return pa.table([label, *columns.T], names=["label", *names])
-
-
-def blobs(cache, rows, features=50, clusters=100):
-    """A Parquet file of points around centres."""
-    path = cache / f"blobs-{rows}x{features}.parquet"
-    if not path.exists():
-        random = np.random.default_rng(3)
-        centres = random.normal(0, 1.0, (clusters, features))
-        points = centres[random.integers(0, clusters, rows)] + random.normal(0, 0.7, (rows, features))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(list(points.T), names=[f"x{i}" for i in range(features)]), path)
-    return path
-
-
-def ours(binaries, estimator, params, train, test, extra=()):
-    """Seconds of our fit and the predictions of each candidate."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "predictions.arrow"
-        command = [binaries / "examples" / "time_training", "--estimator", estimator]
-        command += ["--params", json.dumps(params), "--train", train, "--test", test, "--out", out, *extra]
-        line = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, cwd=folder)
-        with pa.memory_map(str(out)) as source:
-            table = pa.ipc.open_file(source).read_all()
-        predictions = [np.array(column.to_numpy()) for column in table.columns]
-    return json.loads(line.stdout)["seconds"][0], predictions
-
-
-def lightgbm_fit(params, rounds, train, test):
-    """Seconds of LightGBM's binning and training, and its predictions."""
-    import lightgbm
-
-    (x, y), (x_test, _) = train, test
-    params = {"objective": "binary", "num_threads": 2, "verbose": -1, "max_bin": 255, **params}
-    started = time.perf_counter()
-    data = lightgbm.Dataset(x, y, params=params, free_raw_data=False)
-    model = lightgbm.train(params, data, num_boost_round=rounds)
-    seconds = time.perf_counter() - started
-    return seconds, model.predict(x_test)
-
-
-def numbers(path):
-    """The features and the label of a file."""
-    table = pq.read_table(path)
-    label = table["label"].to_numpy() if "label" in table.column_names else None
-    names = [name for name in table.column_names if name != "label"]
-    return np.stack([table[name].to_numpy() for name in names], 1), label
-
-
-def in_turn(runs, contestants):
-    """Seconds of each contestant, which run in turn, and what each gave the last time."""
-    seconds, given = {name: [] for name in contestants}, {}
-    for _ in range(runs):
-        for name, run in contestants.items():
-            took, given[name] = run()
-            harness.say(f"training: {name} {took:.2f} s")
-            seconds[name].append(took)
-    return {name: statistics.median(times) for name, times in seconds.items()}, given
-
-
-def area(label, scores):
-    """The area under the ROC curve."""
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(label, scores))
 
 
 def trees(args, binaries):
     """100 trees of 63 leaves."""
     train, test = higgs_like(args.cache, args.rows)
-    peer_train, peer_test = numbers(train), numbers(test)
-    params = {"max_iter": 100, "max_leaves": 63, "step_size": 0.1, "min_instances_per_node": 20}
-    theirs = {"num_leaves": 63, "learning_rate": 0.1, "min_data_in_leaf": 20}
+    peer_train, peer_test = numbers_of(train), numbers_of(test)
     seconds, given = in_turn(
         args.runs,
         {
-            "tidemill": lambda: ours(
-                binaries, "gradient_boosted_trees", [params], train, test, ["--label", "label"]
-            ),
-            "lightgbm": lambda: lightgbm_fit(theirs, 100, peer_train, peer_test),
+            "tidemill": lambda: ours(binaries, "gradient_boosted_trees", [OURS_63], train, test),
+            "lightgbm": lambda: lightgbm_fit(LIGHTGBM_63, 100, peer_train, peer_test),
         },
     )
     areas = {"tidemill": area(peer_test[1], given["tidemill"][0]), "lightgbm": area(peer_test[1], given["lightgbm"])}
@@ -182,7 +100,7 @@ def trees(args, binaries):
 def grid(args, binaries):
     """16 candidates in one fit."""
     train, test = higgs_like(args.cache, args.rows)
-    peer_train, peer_test = numbers(train), numbers(test)
+    peer_train, peer_test = numbers_of(train), numbers_of(test)
     points = [(n, leaves, step) for n in (50, 100) for leaves in (15, 31, 63, 127) for step in (0.05, 0.1)]
     params = [{"max_iter": n, "max_leaves": leaves, "step_size": step} for n, leaves, step in points]
 
@@ -198,9 +116,7 @@ def grid(args, binaries):
     seconds, given = in_turn(
         args.runs,
         {
-            "tidemill": lambda: ours(
-                binaries, "gradient_boosted_trees", params, train, test, ["--label", "label"]
-            ),
+            "tidemill": lambda: ours(binaries, "gradient_boosted_trees", params, train, test),
             "lightgbm": one_by_one,
         },
     )
@@ -222,7 +138,7 @@ def kmeans(args, binaries):
     from sklearn.cluster import KMeans
 
     path = blobs(args.cache, args.rows)
-    points, _ = numbers(path)
+    points, _ = numbers_of(path)
     params = {"k": 100, "max_iter": 20, "tol": 0.0, "seed": 1}
 
     def theirs():
@@ -252,13 +168,256 @@ def kmeans(args, binaries):
     }
 
 
+def numbers(args, binaries):
+    """100 trees of 63 leaves for a number."""
+    train, test = higgs_like(args.cache, args.rows, is_number=True)
+    return against_lightgbm(args, binaries, train, test, is_number=True)
+
+
+def flights(args, binaries):
+    """The same on the flights, for both of their labels."""
+    table = flight_rows(args.cache, args.rows)
+    with tempfile.TemporaryDirectory() as folder:
+        found = {
+            label: against_lightgbm(args, binaries, *flight_files(Path(folder), table, label), label == "arr_delay")
+            for label in ["late", "arr_delay"]
+        }
+    return {**found, "within_bounds": all(part["within_bounds"] for part in found.values())}
+
+
+def against_lightgbm(args, binaries, train, test, is_number):
+    """100 trees of 63 leaves on some files: seconds, and areas or errors that must be as good."""
+    peer_train, peer_test = numbers_of(train), numbers_of(test)
+    names = [name for name in pq.read_schema(train).names if name != "label"]
+    categories = [names.index(name) for name in CATEGORIES if name in names]
+    # As ours: labels of 10 rows on may be parted.
+    theirs = {**LIGHTGBM_63, "min_data_per_group": 10, "objective": "l2" if is_number else "binary"}
+    extra = ["--label", "label", "--problem", "regression" if is_number else "binary"]
+    seconds, given = in_turn(
+        args.runs,
+        {
+            "tidemill": lambda: ours(binaries, "gradient_boosted_trees", [OURS_63], train, test, extra),
+            "lightgbm": lambda: lightgbm_fit(theirs, 100, peer_train, peer_test, categories),
+        },
+    )
+    measure = rmse if is_number else area
+    found = {
+        "tidemill": measure(peer_test[1], given["tidemill"][0]),
+        "lightgbm": measure(peer_test[1], given["lightgbm"]),
+    }
+    good = (
+        found["tidemill"] <= (1 + ERROR_MARGIN) * found["lightgbm"]
+        if is_number
+        else found["tidemill"] >= found["lightgbm"] - AREA_MARGIN
+    )
+    return {
+        "seconds": seconds,
+        "ratio": seconds["tidemill"] / seconds["lightgbm"],
+        "rmse" if is_number else "area_under_roc": found,
+        "within_bounds": good,
+    }
+
+
+def logistic(args, binaries):
+    """12 candidates over 3 folds, from the file of feature rows to the refitted best."""
+    table = flight_rows(args.cache, args.rows)
+    grid = {"reg_param": [0.0001, 0.001, 0.01, 0.1], "elastic_net_param": [0.0, 0.5, 1.0]}
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        job, rows = write_logistic_job(binaries / "tidemill", table, grid, scratch)
+        points = [word for name, values in grid.items() for word in [f"--{name.replace('_', '-')}", *values]]
+        columns = ["--numbers", *NUMBERS, "--categories", *CATEGORIES]
+
+        def run_ours():
+            with tempfile.TemporaryDirectory() as warehouse:
+                command = [binaries / "tidemill", "--json", "--warehouse", warehouse, "run", job]
+                output, seconds, _ = harness.measured(command, cwd=scratch)
+            events = [json.loads(line) for line in output.splitlines()]
+            record = next(event["record"] for event in events if event.get("event") == "record")
+            return seconds, [{**c["params"], "area": c["mean"]} for c in record["train"]["candidates"]]
+
+        def run_peer(script, *options):
+            found = peer(script, "--rows", rows, *points, *options)
+            return found["seconds"], found["candidates"]
+
+        contestants = {
+            "tidemill": run_ours,
+            "scikit-learn": lambda: run_peer("logistic_sklearn.py", *columns),
+            "pyspark": lambda: run_peer("logistic_pyspark.py", "--folds", FOLDS["k"]),
+        }
+        seconds, given = in_turn(args.runs, contestants)
+    return verdict_of_areas(seconds, {name: areas_by_point(found) for name, found in given.items()})
+
+
+def verdict_of_areas(seconds, areas):
+    """Whether ours is fast enough, and each candidate's area that of the peers."""
+    bounds = BOUNDS["logistic"]
+    ratio = {name: seconds["tidemill"] / seconds[name] for name in bounds}
+    off = {
+        name: max(abs(areas["tidemill"][point] - areas[name][point]) for point in areas["tidemill"])
+        for name in bounds
+    }
+    return {
+        "seconds": seconds,
+        "ratio": ratio,
+        "largest_difference_of_area": off,
+        "best_area": {name: max(found.values()) for name, found in areas.items()},
+        "within_bounds": all(ratio[name] <= bounds[name] for name in bounds)
+        and all(value <= AREA_MARGIN for value in off.values()),
+    }
+
+
+def areas_by_point(candidates):
+    """Areas by parameters; these went through divisions, so few digits count."""
+    return {(f"{c['reg_param']:.3g}", f"{c['elastic_net_param']:.3g}"): c["area"] for c in candidates}
+
+
+def write_logistic_job(tidemill, table, grid, scratch):
+    """Our job and the peers' rows: those to train on, with the folds that our job deals."""
+    folds = {row["ds"]: int(row["fold"]) for row in flights_suite.deal_folds(tidemill, FOLDS["k"], FOLDS["seed"], scratch)}
+    days = [str(day) for day in table["ds"].to_pylist()]
+    pq.write_table(table, scratch / "flights.parquet")
+    with_fold = table.append_column("fold", pa.array([folds[day] for day in days], pa.int32()))
+    rows = scratch / "rows.parquet"
+    # Spark reads no nanoseconds, and the peers need no key.
+    train = with_fold.filter(pa.array([day < HOLDOUT for day in days])).drop_columns(["time_hour"])
+    pq.write_table(train, rows)
+    (scratch / "features.sql").write_text("select * from flights\n")
+    missing = [name for name in NUMBERS if table[name].null_count]
+    # JSON is YAML too.
+    job = {
+        "job": "train",
+        "name": "logistic",
+        "tables": {"flights": "flights.parquet"},
+        "features": "features.sql",
+        "key": KEY,
+        "label": "late",
+        "split": {"train": f"ds < date '{HOLDOUT}'", "holdout": f"ds >= date '{HOLDOUT}'"},
+        "pipeline": [
+            {"imputer": {"strategy": "mean", "inputs": missing}},
+            {"string_indexer": {"inputs": CATEGORIES, "handle_invalid": "keep"}},
+            {"one_hot_encoder": {"inputs": CATEGORIES, "handle_invalid": "keep"}},
+            {"vector_assembler": {"inputs": [*NUMBERS, *CATEGORIES]}},
+        ],
+        "grid": {
+            "folds": {"k": FOLDS["k"], "by": "ds"},
+            "metric": "area_under_roc",
+            "seed": FOLDS["seed"],
+            "estimators": {"logistic_regression": grid},
+        },
+        "register": {"model": "late", "threshold": 0.5},
+    }
+    path = scratch / "train.yaml"
+    path.write_text(json.dumps(job, indent=1))
+    return path, rows
+
+
+def single(args, binaries):
+    """32 candidates on 5 folds against one fit, and one fit against scikit-learn's."""
+    train, test = higgs_like(args.cache, args.rows)
+    peer_train, peer_test = numbers_of(train), numbers_of(test)
+    regs = [10.0**-power for power in np.linspace(1, 5, 8)]
+    params = [{"reg_param": reg, "elastic_net_param": ratio} for reg in regs for ratio in (0.0, 0.3, 0.7, 1.0)]
+    one = {"reg_param": 0.001}
+    seconds, given = in_turn(
+        args.runs,
+        {
+            "one": lambda: ours(binaries, "logistic_regression", [one], train, test),
+            "all": lambda: ours(
+                binaries, "logistic_regression", params, train, test, ["--label", "label", "--folds", "5"]
+            ),
+            "scikit-learn": lambda: sklearn_logistic(one["reg_param"], peer_train, peer_test),
+        },
+    )
+    areas = {"tidemill": area(peer_test[1], given["one"][0]), "scikit-learn": area(peer_test[1], given["scikit-learn"])}
+    times = seconds["all"] / seconds["one"]
+    ratio = seconds["one"] / seconds["scikit-learn"]
+    return {
+        "seconds": seconds,
+        "ratio": ratio,
+        "all_to_one": times,
+        "area_under_roc": areas,
+        "within_bounds": times <= SINGLE_BOUND and ratio <= 1 and abs(areas["tidemill"] - areas["scikit-learn"]) <= AREA_MARGIN,
+    }
+
+
+def sklearn_logistic(reg, train, test):
+    """Seconds of scikit-learn's scaling and fit, and its scores."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    (x, y), (x_test, _) = train, test
+    started = time.perf_counter()
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (reg * len(y)), max_iter=100)).fit(x, y)
+    seconds = time.perf_counter() - started
+    return seconds, model.predict_proba(x_test)[:, 1]
+
+
+def spark_trees(args, binaries):
+    """20 trees of depth 6, as Spark grows them."""
+    train, test = higgs_like(args.cache, args.rows)
+    label = numbers_of(test)[1]
+    params = {"max_iter": 20, "max_depth": 6, "step_size": 0.1, "max_bins": 32, "min_instances_per_node": 1}
+    params["growth"] = "depth_wise"
+
+    def run_spark():
+        found = peer("trees_pyspark.py", "--train", train, "--test", test, "--trees", 20, "--depth", 6)
+        return found["seconds"], found["area"]
+
+    seconds, given = in_turn(
+        args.runs,
+        {
+            "tidemill": lambda: ours(binaries, "gradient_boosted_trees", [params], train, test),
+            "pyspark": run_spark,
+        },
+    )
+    areas = {"tidemill": area(label, given["tidemill"][0]), "pyspark": given["pyspark"]}
+    ratio = seconds["tidemill"] / seconds["pyspark"]
+    return {
+        "seconds": seconds,
+        "ratio": ratio,
+        "area_under_roc": areas,
+        "within_bounds": ratio <= BOUNDS["spark_trees"] and areas["tidemill"] >= areas["pyspark"] - AREA_MARGIN,
+    }
+
+
+PARTS = {
+    part.__name__: part for part in [trees, grid, kmeans, numbers, flights, logistic, single, spark_trees]
+}
+
+
+def table_of(found):
+    """What was found as a table of Markdown."""
+    lines = ["| part | seconds | ratio | outputs | within bounds |", "|---|---|---|---|---|"]
+    for name, part in found.items():
+        halves = {f"{name}, {half}": part[half] for half in ("late", "arr_delay") if half in part} or {name: part}
+        for title, row in halves.items():
+            known = ("seconds", "ratio", "within_bounds")
+            outputs = {key: value for key, value in row.items() if key not in known}
+            good = "yes" if row["within_bounds"] else "**no**"
+            cells = [title, words(row["seconds"]), words(row["ratio"]), words(outputs), good]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def words(value):
+    """Numbers by name, in a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {words(of_name)}" for name, of_name in value.items())
+    return f"{value:.4g}"
+
+
 def main():
-    """Runs the parts and prints what was found as JSON."""
+    """Runs the parts and prints what was found."""
     args = arguments()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     binaries = harness.binaries(args)
-    found = {part: globals()[part](args, binaries) for part in args.part}
-    print(json.dumps({"suite": "training", "rows": args.rows, "cores": os.cpu_count(), **found}, indent=2))
+    found = {part: PARTS[part](args, binaries) for part in args.part}
+    if args.markdown:
+        print(table_of(found))
+    else:
+        print(json.dumps({"suite": "training", "rows": args.rows, "cores": os.cpu_count(), **found}, indent=2))
     sys.exit(0 if all(part["within_bounds"] for part in found.values()) else 1)
 
 

@@ -21,6 +21,7 @@ use datafusion::prelude::{cast, ident};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidemill::estimator::{Artifacts, EstimatorRegistry, FitContext, ParamGrid, Params, ProblemType};
+use tidemill::grid::{Parallel, ROWS_PER_SHARD};
 use tidemill::matrix::{Feature, FeatureKind, Features, Matrix};
 use tidemill::prelude::*;
 use tidemill::stage::{FittedOutput, FittedStage, Scope, Stage, StageColumn, StageParams, StageRegistry};
@@ -226,12 +227,15 @@ async fn train(warehouse: &str, cluster: Option<String>) -> Result<(), Box<dyn s
             .candidates(ProblemType::Binary, |name| plugins.estimators.get(name))?,
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
         label: Label::binary("late"),
-        n_folds: 2,
-        fold_by: "day".to_owned(),
+        folds: Folds::hash(2, "day"),
         metric: "area_under_roc".parse()?,
         threshold: 0.5,
+        permutation_importance: false,
         halving: None,
+        parallel: Parallel::Candidates,
+        rows_per_shard: ROWS_PER_SHARD,
         seed: 1,
+        keep_at: None,
     };
     let scratch = session.warehouse().root().join("scratch");
     let found = search.fit(&session, rows, col("day").lt(lit(25)), col("day").gt_eq(lit(25)), &scratch).await?;

@@ -6,6 +6,7 @@
 
 use serde_json::json;
 use tidemill::estimator::{ParamGrid, ProblemType};
+use tidemill::grid::{Parallel, ROWS_PER_SHARD};
 use tidemill::model::ModelPackage;
 use tidemill::prelude::*;
 use tidemill::registry::{AliasMove, Expected};
@@ -41,12 +42,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .candidates(ProblemType::Binary, |name| plugins.estimators.get(name))?,
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
         label: Label::binary("late"),
-        n_folds: 3,
-        fold_by: "ds".to_owned(),
+        folds: Folds::hash(3, "ds"),
         metric: "area_under_roc".parse()?,
         threshold: 0.5,
+        permutation_importance: false,
         halving: None,
+        parallel: Parallel::Candidates,
+        rows_per_shard: ROWS_PER_SHARD,
         seed: 1,
+        keep_at: None,
     };
     let scratch = session.warehouse().root().join("scratch");
     let found = search.fit(&session, rows.clone(), col("month").lt(lit(3)), col("month").eq(lit(3)), &scratch).await?;

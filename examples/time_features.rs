@@ -121,7 +121,7 @@ async fn write(session: &Session, rows: DataFrame, model: &PipelineModel, args: 
             let folder = session.warehouse().root().join("matrix");
             let fitted = (model, &Subset::all("all"));
             let (key, label) = (std::slice::from_ref(&args.key), Label::number(&args.label));
-            write_matrix(session, rows, fitted, key, &label, &folder).await?;
+            write_matrix(session, rows, fitted, (key, &label), &folder, None).await?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Times the fit of one estimator, as `benches/training.py` needs it: Parquet files of numbers and a label in, seconds and
-//! predictions out.
+//! Times the fit of one estimator, as `benches/training.py` needs it: Parquet files of features and a label in, seconds and
+//! predictions out. Columns of 32-bit integers are categories, by index; all others are numbers.
 //!
 //! The seconds are those of the fit alone, from columns in memory on; reading and scoring are not in them.
 
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, Int32Type};
 use arrow::ipc::writer::FileWriter;
 use clap::Parser;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -46,6 +46,9 @@ struct Args {
     /// How often the fit is run; each time is reported.
     #[arg(long, default_value_t = 1)]
     runs: usize,
+    /// Fits on the rows outside each of so many folds, one after the other; the models are those of the last. 1 for all rows.
+    #[arg(long, default_value_t = 1)]
+    folds: u32,
     /// The seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -56,18 +59,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let candidates: Vec<Params> = serde_json::from_str(&args.params)?;
     let estimator = EstimatorRegistry::default().get(&args.estimator)?;
     candidates.iter().try_for_each(|params| estimator.validate(params, args.problem))?;
-    let train = matrix(&args, &args.train)?;
-    let rows: Vec<u32> = (0..train.x.n_rows as u32).collect();
+    let train = matrix(&args, &args.train, None)?;
+    let n_rows = train.x.n_rows as u32;
+    let outside =
+        |fold: u32| (0..n_rows).filter(|row| args.folds == 1 || row % args.folds != fold).collect::<Vec<u32>>();
+    let folds: Vec<Vec<u32>> = (0..args.folds).map(outside).collect();
 
     let (mut seconds, mut models) = (Vec::new(), Vec::new());
     for _ in 0..args.runs {
         let started = Instant::now();
-        let fitted = estimator.fit(&train, &rows, &candidates, &FitContext::new(args.seed));
+        for rows in &folds {
+            let fitted = estimator.fit(&train, rows, &candidates, &FitContext::new(args.seed));
+            models = fitted.into_iter().collect::<Result<Vec<_>, _>>()?;
+        }
         seconds.push(started.elapsed().as_secs_f64());
-        models = fitted.into_iter().collect::<Result<Vec<_>, _>>()?;
     }
 
-    let test = matrix(&args, &args.test)?;
+    let test = matrix(&args, &args.test, Some(Arc::clone(&train.x.features)))?;
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
     for (i, model) in models.iter().enumerate() {
         let n_outputs = model.n_outputs();
@@ -81,18 +89,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut writer = FileWriter::try_new(std::fs::File::create(&args.out)?, &batch.schema())?;
     writer.write(&batch)?;
     writer.finish()?;
-    Ok(writeln!(std::io::stdout(), "{}", json!({"seconds": seconds, "n_rows": train.x.n_rows}))?)
+    Ok(writeln!(std::io::stdout(), "{}", json!({"seconds": seconds, "n_rows": n_rows}))?)
 }
 
 /// A file's columns as a matrix, in the order of its rows: predictions are compared by place.
-fn matrix(args: &Args, path: &Path) -> Result<Matrix, Box<dyn Error>> {
+fn matrix(args: &Args, path: &Path, features: Option<Arc<[Feature]>>) -> Result<Matrix, Box<dyn Error>> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path)?)?.build()?;
     let batches = reader.collect::<Result<Vec<_>, _>>()?;
     let schema = batches.first().ok_or("there are no rows")?.schema();
     let batch = concat_batches(&schema, &batches)?;
-    let names = schema.fields().iter().map(|field| field.name()).filter(|name| Some(*name) != args.label.as_ref());
-    let features: Arc<[Feature]> =
-        names.map(|name| Feature { name: name.clone(), kind: FeatureKind::Number }).collect();
     let label = match &args.label {
         None => vec![0.0; batch.num_rows()],
         Some(name) => {
@@ -100,5 +105,21 @@ fn matrix(args: &Args, path: &Path) -> Result<Matrix, Box<dyn Error>> {
             cast(label, &DataType::Float64)?.as_primitive::<Float64Type>().values().to_vec()
         }
     };
+    let features = features.unwrap_or_else(|| features_of(&batch, args.label.as_deref()));
     Ok(Matrix::new(Features::from_batch(features, &batch)?, label, args.problem))
+}
+
+/// All columns but the label.
+fn features_of(batch: &RecordBatch, label: Option<&str>) -> Arc<[Feature]> {
+    let kind = |column: &ArrayRef| match column.as_primitive_opt::<Int32Type>() {
+        None => FeatureKind::Number,
+        Some(indices) => {
+            let n_labels = indices.iter().flatten().max().unwrap_or(0) + 1;
+            let labels = (0..n_labels).map(|index| index.to_string()).collect();
+            FeatureKind::Category { labels, indicators: n_labels as usize }
+        }
+    };
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| Some(field.name().as_str()) != label);
+    columns.map(|(field, column)| Feature { name: field.name().clone(), kind: kind(column) }).collect()
 }

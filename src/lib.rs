@@ -43,7 +43,7 @@
 pub mod report;
 
 pub use tidemill_engine::cluster::Token;
-pub use tidemill_engine::grid::{self, GridSearch, Label};
+pub use tidemill_engine::grid::{self, Folds, GridSearch, Label};
 pub use tidemill_engine::session::WriteMode;
 pub use tidemill_engine::{EngineError, JobFile, Plugins, RunRecord, Session, SessionOptions, runtime_hooks};
 pub use tidemill_engine::{checks, dataset, jobs, progress};
@@ -60,6 +60,6 @@ pub mod prelude {
     pub use crate::estimator::{Estimator, Model};
     pub use crate::stage::Stage;
     pub use crate::{
-        GridSearch, JobFile, Label, Pipeline, Plugins, Registry, RunRecord, Session, SessionOptions, WriteMode,
+        Folds, GridSearch, JobFile, Label, Pipeline, Plugins, Registry, RunRecord, Session, SessionOptions, WriteMode,
     };
 }

@@ -215,6 +215,7 @@ def arguments():
     parser.add_argument("--memory", default="6g", help="heap of the JVM (6g)")
     parser.add_argument("--parallelism", type=int, default=2, help="candidates fitted at once (2)")
     parser.add_argument("--quick", action="store_true", help="tiny grids, to see that it runs")
+    parser.add_argument("--features-only", action="store_true", help="end after the features")
     return parser.parse_args()
 
 
@@ -229,6 +230,8 @@ def main():
         spark.sparkContext.setLogLevel("ERROR")
     with step("features"):
         rows = build_features(spark, args.data, args.features.read_text(), args.out, args.folds)
+    if args.features_only:
+        return
     train = rows.where("month <= 10 AND late IS NOT NULL")
     holdout = rows.where("month > 10")
 

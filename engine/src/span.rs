@@ -4,6 +4,7 @@ use std::fmt;
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use chrono::TimeDelta;
+use datafusion::common::ScalarValue;
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
@@ -20,6 +21,14 @@ impl Span {
     /// How long it is.
     pub fn length(&self) -> TimeDelta {
         self.length
+    }
+
+    /// As SQL has it.
+    ///
+    /// # Errors
+    /// A span of more than 292 years.
+    pub(crate) fn interval(&self) -> Result<ScalarValue, EngineError> {
+        interval(self.length)
     }
 
     /// In days, a part of one counted as one.
@@ -62,6 +71,13 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// A length of time as SQL has it.
+pub(crate) fn interval(length: TimeDelta) -> Result<ScalarValue, EngineError> {
+    let nanos = length.num_nanoseconds();
+    let nanos = nanos.ok_or_else(|| EngineError::Invalid(format!("{length} is longer than 292 years")))?;
+    Ok(ScalarValue::new_interval_mdn(0, 0, nanos))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ballista_executor::runtime_cache::MemoryPoolPolicy;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use tidemill_engine::cluster::KeptShards;
 
 use crate::{ExecutorError, Result};
 
@@ -20,19 +21,22 @@ pub(crate) fn budget_bytes(configured: Option<u64>) -> Option<u64> {
     configured.or_else(|| available_bytes().map(|bytes| bytes / 100 * SHARE_PERCENT))
 }
 
-/// Gives each task a pool of its own, in proportion to the vcores that it occupies.
+/// Gives each task a pool of its own, in proportion to the vcores that it occupies. What is kept of shards when it starts
+/// is taken off the memory for all.
 ///
 /// # Errors
 /// When there is too little memory for the vcores.
-pub(crate) fn pool_policy(budget_bytes: Option<u64>, vcores: usize) -> Result<MemoryPoolPolicy> {
+pub(crate) fn pool_policy(budget_bytes: Option<u64>, vcores: usize, kept: Arc<KeptShards>) -> Result<MemoryPoolPolicy> {
     let Some(memory_bytes) = budget_bytes else { return Ok(Arc::new(|base, _, _| Ok(base))) };
     let per_vcore = memory_bytes / vcores.max(1) as u64;
     if per_vcore < LEAST_BYTES_PER_VCORE {
         let least_bytes = LEAST_BYTES_PER_VCORE * vcores as u64;
         return Err(ExecutorError::Memory { memory_bytes, vcores, least_bytes });
     }
+    let all = vcores.max(1) as u64;
     Ok(Arc::new(move |base, _, vcores| {
-        let bytes = per_vcore.saturating_mul(u64::from(vcores.max(1)));
+        let free_per_vcore = memory_bytes.saturating_sub(kept.bytes()) / all;
+        let bytes = free_per_vcore.saturating_mul(u64::from(vcores.max(1)));
         let pool = FairSpillPool::new(usize::try_from(bytes).unwrap_or(usize::MAX));
         RuntimeEnvBuilder::from_runtime_env(&base).with_memory_pool(Arc::new(pool)).build_arc()
     }))
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_task_gets_memory_by_its_vcores() {
-        let policy = pool_policy(Some(4 * 64 * 1024 * 1024), 4).unwrap();
+        let policy = pool_policy(Some(4 * 64 * 1024 * 1024), 4, Arc::default()).unwrap();
         let base = Arc::new(RuntimeEnv::default());
         let task = policy(base, &SessionConfig::new(), 2).unwrap();
         let pool: Arc<dyn MemoryPool> = Arc::clone(&task.memory_pool);
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_refused_with_what_would_do() {
-        let error = pool_policy(Some(1024), 2).err().unwrap();
+        let error = pool_policy(Some(1024), 2, Arc::default()).err().unwrap();
         assert!(error.to_string().contains("give at least 33554432"), "{error}");
     }
 }

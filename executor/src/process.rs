@@ -251,7 +251,10 @@ fn config(options: &ExecutorOptions, hooks: &RuntimeHooks) -> ConfigProducer {
 /// Runtimes by session, spilling into the work directory, with a memory pool per task.
 fn runtimes(options: &ExecutorOptions, hooks: &RuntimeHooks, work_dir: &WorkDir) -> Result<DefaultSessionRuntimeCache> {
     let budget = memory::budget_bytes(options.memory_bytes);
-    let policy = memory::pool_policy(budget, options.vcores())?;
+    if let Some(bytes) = budget {
+        hooks.kept.set_budget(bytes);
+    }
+    let policy = memory::pool_policy(budget, options.vcores(), Arc::clone(&hooks.kept))?;
     let base = Arc::clone(&hooks.runtime_env);
     let spilling = DiskManagerMode::Directories(vec![work_dir.spill()]);
     let disk_manager = DiskManagerBuilder::default().with_mode(spilling).build();

@@ -19,6 +19,7 @@ mod liveness;
 mod patience;
 mod placement;
 mod policy;
+mod residence;
 mod state;
 mod unplaceable;
 

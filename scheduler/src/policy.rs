@@ -1,9 +1,9 @@
 //! Ballista's distribution policy over [`placement`](crate::placement): reads graphs and budgets, binds tasks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ballista_core::JobId;
@@ -23,25 +23,29 @@ use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use tidemill_engine::cluster::{GPU_LABEL, has_label};
+use tidemill_engine::plan::shards::Question;
+use tidemill_engine::plan::train::TrainExec;
 
 use crate::NeedsGpu;
 use crate::lineage::Lineage;
 use crate::placement::{Demand, Free, Slice, order_jobs, place};
+use crate::residence::{Executors, Residences};
 
 /// The most bytes, as the stages before wrote them, that one task reads rather than several: they take it less time than
 /// the scheduler takes to give out a task.
 const SMALL_BYTES: u64 = 64 << 10;
 
-/// Sends stages that need a GPU to executors that have one, spreads tasks evenly, and serves the job that holds the
-/// fewest vcores first.
+/// Sends stages that need a GPU to executors that have one, passes over shards to those that keep them, spreads other
+/// tasks evenly, and serves the job that holds the fewest vcores first.
 pub(crate) struct Placement {
     needs_gpu: NeedsGpu,
     turn: AtomicUsize,
+    residences: Mutex<Residences>,
 }
 
 impl Placement {
     pub(crate) fn new(needs_gpu: NeedsGpu) -> Self {
-        Self { needs_gpu, turn: AtomicUsize::new(0) }
+        Self { needs_gpu, turn: AtomicUsize::new(0), residences: Mutex::default() }
     }
 
     /// Binds what fits of one job's runnable stages.
@@ -50,6 +54,7 @@ impl Placement {
         job: &JobId,
         graph: &mut ExecutionGraphBox,
         budgets: &mut [&mut AvailableVcores],
+        busy: &HashSet<String>,
     ) -> Vec<BoundTask> {
         let mut bound = Vec::new();
         let mut seen = Vec::new();
@@ -59,6 +64,20 @@ impl Placement {
             seen.push(stage.stage_id);
             // A plan that cannot be rebuilt keeps its partitions pending: no result rather than a wrong one.
             let Ok(plan) = lineage.clean(&stage.plan) else { continue };
+            if let Some(question) = question_of(&stage.plan) {
+                for (place, shards) in self.place_shards(stage, &question, budgets, busy).into_iter().enumerate() {
+                    if shards.is_empty() {
+                        continue;
+                    }
+                    let budget = &mut budgets[place];
+                    let slice = Slice { executor: place, partitions: shards.len(), vcores: shards.len() as u32 };
+                    budget.vcores -= slice.vcores;
+                    to_front(stage, &shards);
+                    let task = bind(stage, &plan, &session, job, &budget.executor_id, slice);
+                    bound.push((budget.executor_id.clone(), task));
+                }
+                continue;
+            }
             let mut free: Vec<Free> = budgets.iter().map(|b| free_of(b)).collect();
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             for slice in place(self.demand(stage), &mut free, turn) {
@@ -69,6 +88,22 @@ impl Placement {
             }
         }
         bound
+    }
+
+    /// The shards that each executor is to answer for now.
+    fn place_shards(
+        &self,
+        stage: &mut RunningStage,
+        question: &Question,
+        budgets: &[&mut AvailableVcores],
+        busy: &HashSet<String>,
+    ) -> Vec<Vec<usize>> {
+        let pending = stage.pending.next_slice(usize::MAX);
+        let free = budgets.iter().map(|b| (b.executor_id.as_str(), b.vcores)).collect();
+        let mut residences = self.residences.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = residences.place(&question.residence, &pending, stage.partitions, Executors { free, busy });
+        stage.pending.reschedule(pending);
+        given
     }
 
     fn demand(&self, stage: &RunningStage) -> Demand {
@@ -92,16 +127,18 @@ impl DistributionPolicy for Placement {
     ) -> datafusion::error::Result<Vec<BoundTask>> {
         budgets.sort_by(|a, b| a.executor_id.cmp(&b.executor_id));
         let mut order = Vec::with_capacity(running_jobs.len());
+        let mut busy = HashSet::new();
         for (job, info) in running_jobs.iter().filter(|(_, info)| is_running(info)) {
             let graph = info.execution_graph.read().await;
             order.push((vcores_held(&graph), job));
+            busy.extend(running_tasks(&graph).map(|(_, executor_id)| executor_id.to_owned()));
         }
         order_jobs(&mut order);
         let mut bound = Vec::new();
         for (_, job) in order {
             let Some(info) = running_jobs.get(job) else { continue };
             let mut graph = info.execution_graph.write().await;
-            bound.extend(self.bind_job(job, &mut graph, &mut budgets));
+            bound.extend(self.bind_job(job, &mut graph, &mut budgets, &busy));
         }
         Ok(bound)
     }
@@ -128,9 +165,35 @@ pub(crate) fn is_running(info: &JobInfoCache) -> bool {
 
 /// The vcores that a job's running tasks occupy.
 fn vcores_held(graph: &ExecutionGraphBox) -> u32 {
+    running_tasks(graph).map(|(vcores, _)| vcores).sum()
+}
+
+/// A job's running tasks: the vcores that each occupies, and its executor.
+fn running_tasks(graph: &ExecutionGraphBox) -> impl Iterator<Item = (u32, &str)> {
     let tasks = graph.stages().values().filter_map(|stage| stage.task_infos()).flatten();
-    let running = tasks.filter(|t| matches!(t.task_status, task_status::Status::Running(_)));
-    running.map(|task| task.vcores_consumed).sum()
+    tasks.filter_map(|task| match &task.task_status {
+        task_status::Status::Running(running) => Some((task.vcores_consumed, running.executor_id.as_str())),
+        _ => None,
+    })
+}
+
+/// What the shards of a stage are asked, where it is a pass over shards.
+fn question_of(writer: &Arc<dyn ExecutionPlan>) -> Option<Arc<Question>> {
+    let mut node = writer;
+    while let [child] = node.children()[..] {
+        if let Some(train) = child.downcast_ref::<TrainExec>() {
+            return train.question().cloned();
+        }
+        node = child;
+    }
+    None
+}
+
+/// Puts some of a stage's pending partitions before the others.
+fn to_front(stage: &mut RunningStage, chosen: &[usize]) {
+    let pending = stage.pending.next_slice(usize::MAX);
+    stage.pending.reschedule(pending.into_iter().filter(|partition| !chosen.contains(partition)));
+    stage.pending.reschedule(chosen.iter().copied());
 }
 
 /// Makes a task of a slice of a stage's pending partitions.

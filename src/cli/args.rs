@@ -121,6 +121,7 @@ pub(crate) struct DemoArgs {
 #[command(after_help = "\
 Examples:
   tidemill run examples/flights/train.yaml
+  tidemill run examples/flights/train.yaml --explain
   tidemill run examples/flights/score.yaml --param ds=2013-11-05
   tidemill run score.yaml --param ds=2013-11-01 --param to=2013-11-30 --cluster 127.0.0.1:50050")]
 pub(crate) struct RunArgs {
@@ -129,6 +130,9 @@ pub(crate) struct RunArgs {
     /// A value for one of the job's parameters; may be given many times.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) params: Vec<(String, String)>,
+    /// Show what a training job's search would fit, write and train, and what is shared; run nothing.
+    #[arg(long)]
+    pub(crate) explain: bool,
 }
 
 /// `tidemill sql`.

@@ -21,6 +21,10 @@ pub(crate) async fn run(global: &Global, args: RunArgs, output: &Arc<Output>) ->
     let params = params(args.params)?;
     let reporter = Reporter::new(output);
     let session = session::open(global, Arc::clone(&reporter) as _).await?;
+    if args.explain {
+        let plan = session.explain(&file, &params).await?;
+        return if output.is_json() { output.object(&output::result("search", &plan)) } else { output.write(plan) };
+    }
     let record = run_job(&session, &file, &params, &reporter, output).await?;
     next(&record, &args.file, global).iter().for_each(|line| output.hint(line));
     Ok(())

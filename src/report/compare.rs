@@ -7,7 +7,7 @@ use tidemill_engine::jobs::{RunRecord, TrainRecord};
 
 use super::format::{metric, metric_name, params_text, plain, short_id, thousands};
 use super::table::{Align, Table};
-use super::text::{input_text, total_seconds};
+use super::text::{folds, input_text, total_seconds};
 
 /// What stands before a line whose runs differ.
 const DIFFERS: &str = "*";
@@ -78,7 +78,7 @@ fn training_facts(train: &TrainRecord) -> Vec<(String, String)> {
     let mut facts = vec![
         fact("rows trained on", thousands(train.n_train)),
         fact("rows held out", thousands(train.n_holdout)),
-        fact("folds", train.n_folds.to_string()),
+        fact("folds", folds(train)),
         fact("candidates", train.n_candidates.to_string()),
     ];
     if let Some(best) = train.candidates.iter().find(|c| c.id == train.best) {

@@ -12,8 +12,8 @@ use super::plots::{calibration_plot, grid_plot, roc_plot};
 use super::profile::profile_table;
 use super::table::{Align, Table};
 use super::text::{
-    by_size, calibration_table, candidates_table, checks_table, confusion_table, evaluation_lines, fit_passes,
-    grid_sentence, input_text, left_out, ranked, version_text,
+    by_size, calibration_table, candidates_table, checks_table, confusion_table, evaluation_lines, fit_passes, folds,
+    grid_sentence, input_text, left_out, permutation_table, permutation_title, ranked, version_text,
 };
 
 /// The most importances that the page shows.
@@ -54,6 +54,7 @@ pub fn training_page(
         section("Candidates", &table(&candidates_table(train))),
         section("The best of each estimator", &by_estimator(train)),
         section("Feature importances", &importances(train)),
+        section(&permutation_title(train), &table(&permutation_table(train, MAX_IMPORTANCES))),
         section("What the pipeline read in training", &profile.map(|p| table(&profile_table(p))).unwrap_or_default()),
         section("Checks", &table(&checks_table(record))),
         section("Rows and stages", &facts(&row_facts(train))),
@@ -133,6 +134,7 @@ fn row_facts(train: &TrainRecord) -> Vec<(String, String)> {
         fact("left out", left_out(train)),
         fact("trained on", thousands(train.n_train)),
         fact("held out", thousands(train.n_holdout)),
+        fact("folds", folds(train)),
         fact("stage queries", fit_passes(train)),
     ];
     facts.extend(train.stage_fits.iter().map(|(stage, n)| fact(stage, format!("fitted {n} times"))));
@@ -172,8 +174,10 @@ fn importances(train: &TrainRecord) -> String {
     let bar = |(feature, value): &(String, f64)| {
         let width = value.abs() / largest * 100.0;
         format!(
-            "<tr><td>{}</td><td class=\"n\">{value:.4}</td><td class=\"bar\"><i style=\"width:{width:.1}%\"></i></td></tr>\n",
-            escape(feature)
+            "<tr><td>{}</td><td class=\"n\">{value:.4}</td><td class=\"n\">{}</td>\
+             <td class=\"bar\"><i style=\"width:{width:.1}%\"></i></td></tr>\n",
+            escape(feature),
+            train.split_counts.get(feature).map(|n| format!("{} splits", thousands(*n))).unwrap_or_default()
         )
     };
     let rows: String = by_size(&train.importances).into_iter().take(MAX_IMPORTANCES).map(bar).collect();

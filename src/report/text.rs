@@ -6,7 +6,7 @@ use serde_json::Value;
 use tidemill_engine::checks::Outcome;
 use tidemill_engine::jobs::{CandidateRecord, RunRecord, ScoreRecord, TrainRecord};
 use tidemill_ml::estimator::ProblemType;
-use tidemill_ml::eval::{Evaluation, Metric};
+use tidemill_ml::eval::{CalibrationBin, Evaluation, Metric};
 
 use super::format::{count, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands};
 use super::table::{Align, Table};
@@ -150,7 +150,8 @@ fn write_train(out: &mut String, train: &TrainRecord) -> fmt::Result {
     write_candidates(out, train)?;
     write_fits(out, train)?;
     write_holdout(out, train)?;
-    write_importances(out, &train.importances)?;
+    write_importances(out, train)?;
+    write_permutation(out, train)?;
     write_decision(out, train)
 }
 
@@ -224,8 +225,17 @@ pub(super) fn grid_sentence(train: &TrainRecord) -> String {
     )
 }
 
+/// How rows were dealt to folds: `3 by the hash of ds`; of older records their number alone.
+pub(super) fn folds(train: &TrainRecord) -> String {
+    if train.folds.is_empty() { train.n_folds.to_string() } else { train.folds.clone() }
+}
+
 fn write_candidates(out: &mut String, train: &TrainRecord) -> fmt::Result {
     heading(out, &format!("Grid: {}", grid_sentence(train)))?;
+    line(out, "folds", &folds(train))?;
+    if train.n_resumed > 0 {
+        line(out, "resumed", &format!("{} of {} fits were done before", count(train.n_resumed), count(train.n_fits)))?;
+    }
     write!(out, "{}", candidates_table(train))
 }
 
@@ -271,19 +281,32 @@ pub(super) fn evaluation_lines(evaluation: &Evaluation) -> Vec<(String, String)>
     figures.chain(mean).collect()
 }
 
-/// The deciles: rows, mean prediction, mean label.
+/// The deciles: rows, mean prediction, mean label; of binary problems also the lift, the decile's rate over that of all
+/// rows, and the lift of all rows from the decile up.
 pub(super) fn calibration_table(evaluation: &Evaluation) -> Table {
     let right = Align::Right;
     let columns = match evaluation.problem_type {
         ProblemType::Binary => ["mean score", "actual rate"],
         _ => ["mean prediction", "mean label"],
     };
-    let mut table = Table::new([("decile", right), ("rows", right), (columns[0], right), (columns[1], right)]);
+    let is_binary = evaluation.problem_type == ProblemType::Binary;
+    let lifts = [("lift", right), ("from here up", right)].into_iter().filter(|_| is_binary);
+    let columns = [("decile", right), ("rows", right), (columns[0], right), (columns[1], right)];
+    let mut table = Table::new(columns.into_iter().chain(lifts));
     for (i, bin) in evaluation.calibration.iter().enumerate() {
         let figures = [bin.mean_prediction, bin.mean_label].map(|v| metric(Some(v)));
-        table.row([(i + 1).to_string(), thousands(bin.n_rows)].into_iter().chain(figures));
+        let lifts = [&evaluation.calibration[i..=i], &evaluation.calibration[i..]];
+        let lifts = lifts.map(|bins| lift(bins, evaluation.mean_label)).into_iter().filter(|_| is_binary);
+        table.row([(i + 1).to_string(), thousands(bin.n_rows)].into_iter().chain(figures).chain(lifts));
     }
     table
+}
+
+/// The mean label of some bins over that of all rows.
+fn lift(bins: &[CalibrationBin], of_all: Option<f64>) -> String {
+    let n_rows: u64 = bins.iter().map(|bin| bin.n_rows).sum();
+    let labels: f64 = bins.iter().map(|bin| bin.mean_label * bin.n_rows as f64).sum();
+    of_all.map_or_else(|| "-".to_owned(), |of_all| format!("{:.2}", labels / n_rows as f64 / of_all))
 }
 
 /// Rows by class, a column for each class that is predicted; nothing of more classes than fit a page.
@@ -300,15 +323,38 @@ pub(super) fn confusion_table(train: &TrainRecord) -> Table {
     table
 }
 
-fn write_importances(out: &mut String, importances: &[(String, f64)]) -> fmt::Result {
-    if importances.is_empty() {
+fn write_importances(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    if train.importances.is_empty() {
         return Ok(());
     }
     heading(out, "What the model looks at most")?;
-    for (feature, value) in by_size(importances).into_iter().take(MAX_IMPORTANCES) {
-        writeln!(out, "  {feature:<28}{value:.4}")?;
+    for (feature, value) in by_size(&train.importances).into_iter().take(MAX_IMPORTANCES) {
+        let splits = train.split_counts.get(feature).map(|n| format!(", {} splits", thousands(*n))).unwrap_or_default();
+        writeln!(out, "  {feature:<28}{value:.4}{splits}")?;
     }
     Ok(())
+}
+
+fn write_permutation(out: &mut String, train: &TrainRecord) -> fmt::Result {
+    if train.permutation_importances.is_empty() {
+        return Ok(());
+    }
+    heading(out, &permutation_title(train))?;
+    write!(out, "{}", permutation_table(train, MAX_IMPORTANCES))
+}
+
+/// What the table of permutation importances shows.
+pub(super) fn permutation_title(train: &TrainRecord) -> String {
+    format!("How much worse the {} on the hold-out is without a feature", metric_name(&train.metric))
+}
+
+/// The features that the metric misses most when they are shuffled.
+pub(super) fn permutation_table(train: &TrainRecord, most: usize) -> Table {
+    let mut table = Table::new([("feature", Align::Left), ("worse by", Align::Right), ("deviation", Align::Right)]);
+    for found in train.permutation_importances.iter().take(most) {
+        table.row([found.feature.clone(), metric(Some(found.mean)), metric(Some(found.deviation))]);
+    }
+    table
 }
 
 /// Importances, the largest first.
@@ -367,6 +413,8 @@ fn write_steps(out: &mut String, record: &RunRecord) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_ml::eval::PermutationImportance;
+
     use super::*;
 
     fn candidate(id: usize, mean: Option<f64>) -> CandidateRecord {
@@ -401,6 +449,34 @@ mod tests {
         let told = "3,322 rows, file:///planes.parquet, digest 0123456789ab, format parquet";
         assert_eq!(input_text(&version), told);
         assert_eq!(input_text(&serde_json::json!({"planes": version})), format!("planes {told}"));
+    }
+
+    #[test]
+    fn deciles_of_scores_have_their_lift() {
+        let bin = |n_rows, mean_label| CalibrationBin { n_rows, mean_label, ..Default::default() };
+        let calibration = vec![bin(30, 0.1), bin(10, 0.3), bin(10, 0.8)];
+        let mut evaluation = Evaluation { calibration, mean_label: Some(0.28), ..Default::default() };
+        let cells = |evaluation: &Evaluation, row: usize| calibration_table(evaluation).rows()[row][4..].to_vec();
+        assert_eq!(cells(&evaluation, 0), ["0.36", "1.00"]);
+        assert_eq!(cells(&evaluation, 1), ["1.07", "1.96"]);
+        assert_eq!(cells(&evaluation, 2), ["2.86", "2.86"]);
+        evaluation.problem_type = ProblemType::Regression;
+        assert!(cells(&evaluation, 0).is_empty());
+    }
+
+    #[test]
+    fn importances_are_told_with_splits_and_what_shuffling_costs() {
+        let permutation = PermutationImportance { feature: "dep_hour".into(), mean: 0.0312, deviation: 0.0004 };
+        let train = TrainRecord {
+            metric: "rmse".into(),
+            importances: vec![("dep_hour".into(), 0.5)],
+            split_counts: [("dep_hour".to_owned(), 1200)].into(),
+            permutation_importances: vec![permutation],
+            ..Default::default()
+        };
+        let text = run_text(&RunRecord { train: Some(train), ..Default::default() });
+        assert!(text.contains("0.5000, 1,200 splits") && text.contains("How much worse the rmse"), "{text}");
+        assert!(text.contains("0.0312") && text.contains("0.0004"), "{text}");
     }
 
     #[test]

@@ -88,3 +88,35 @@ fn children_end_with_their_parent() {
         until("the scheduler is gone", || is_gone(&address));
     }
 }
+
+#[test]
+fn folds_of_every_kind_are_the_same_there() {
+    let work = Workplace::new();
+    let (_cluster, address) = cluster(&work, &[]);
+    let mut before = "folds: { k: 2, by: ds }".to_owned();
+    for (kind, says) in [
+        ("kind: stratified, k: 3, by: id", "3 stratified, by the hash of id"),
+        ("kind: time, k: 3, by: ds, gap: 1 day", "3 in the order of ds, 1 day left out before each"),
+        ("kind: split, by: id", "one split, 25 % by the hash of id"),
+    ] {
+        let folds = format!("folds: {{ {kind} }}");
+        work.edit("train.yaml", &before, &folds);
+        before = folds;
+        let found = [("local", vec![]), ("remote", vec!["--cluster", &address])].map(|(warehouse, mode)| {
+            let command = [&["run", "train.yaml", "--json", "--warehouse", warehouse], &mode[..]].concat();
+            let objects = work.succeed(&command).objects();
+            let record = objects.iter().find(|object| object["event"] == "record").unwrap();
+            let train = &record["record"]["train"];
+            assert_eq!(train["folds"], says);
+            let candidates = train["candidates"].as_array().unwrap();
+            let folds: Vec<Value> = candidates.iter().map(|c| c["folds"].clone()).collect();
+            assert!(folds.iter().flat_map(|f| f.as_array().unwrap()).all(Value::is_f64), "{kind}: {folds:?}");
+            (train["digest"].clone(), folds)
+        });
+        assert_eq!(found[0], found[1], "{kind}");
+    }
+    work.edit("train.yaml", "kind: split", "kind: spilt");
+    work.tidemill(&["run", "train.yaml"]).fails(2, &["spilt", "did you mean `split`?"]);
+    work.edit("train.yaml", "kind: spilt", "gap: 7 days, k: 2");
+    work.tidemill(&["run", "train.yaml"]).fails(2, &["grid.folds.gap is for kind: time"]);
+}

@@ -95,3 +95,28 @@ fn one_model_and_one_table_in_both_modes_with_executors_dying() {
     assert_eq!(scored(&work, "remote"), expected);
     until("one executor is left", || (cluster.executors().len() == 1).then_some(()));
 }
+
+#[test]
+fn the_search_is_explained_without_running_it() {
+    let work = Workplace::new();
+    let job = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flights/train.yaml");
+    let explain = ["run", job.to_str().unwrap(), "--explain"];
+    let text = work.succeed(&explain).stdout;
+    for line in [
+        "22 candidates, 66 fits; folds: 3 by the hash of ds",
+        "└─ level 1: stage 1 (imputer), stage 2 (string_indexer); fitted by one query for 3 folds and the refit",
+        "3 matrices, one for each fold",
+        "logistic_regression: a group on each fold, whose 12 candidates share its matrix",
+        "candidate 21: ",
+        "1 matrix of all folds, for the refit",
+        "4 transform runs and 2 passes over the rows instead of 69 and 207",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in: {text}");
+    }
+    let plan = &work.succeed(&[&explain[..], &["--json"]].concat()).objects()[0]["search"];
+    assert_eq!((&plan["n_transforms"], &plan["n_passes"]), (&4.into(), &2.into()));
+    assert!(!work.path("warehouse").exists(), "nothing is declared, materialised or recorded");
+    let score = job.with_file_name("score.yaml");
+    work.tidemill(&["run", score.to_str().unwrap(), "--explain", "--param", "ds=2013-11-05"])
+        .fails(2, &["scores rows", "a job that trains"]);
+}

@@ -1,6 +1,8 @@
 //! Ctrl-C in the middle of a run.
 
-use crate::support::{Running, Workplace};
+use serde_json::Value;
+
+use crate::support::{Running, Workplace, until};
 
 #[test]
 fn an_interrupted_run_leaves_nothing_and_can_be_run_again() {
@@ -24,4 +26,40 @@ fn an_interrupted_run_leaves_nothing_and_can_be_run_again() {
     work.edit("train.yaml", "\n    gradient_boosted_trees: { max_iter: [400, 500], max_depth: [8, 9] }", "");
     work.succeed(&["run", "train.yaml"]);
     work.succeed(&["models", "show", "small@live"]);
+}
+
+/// What a training run found, by the record that it printed.
+fn trained(work: &Workplace, warehouse: &str) -> Value {
+    let objects = work.succeed(&["run", "train.yaml", "--json", "--warehouse", warehouse]).objects();
+    objects.iter().find(|object| object["event"] == "record").unwrap()["record"]["train"].clone()
+}
+
+#[test]
+fn a_killed_search_goes_on_where_it_was_and_finds_the_same() {
+    let work = Workplace::new();
+    // Groups that are done at once, and others that are not.
+    work.edit(
+        "train.yaml",
+        "reg_param: [0.01, 0.1]",
+        "reg_param: [0.01, 0.1]\n    gradient_boosted_trees: { max_iter: 500, max_depth: 9, step_size: [0.01, 0.02, 0.03, \
+         0.04] }",
+    );
+    let mut run = Running::start(&mut work.command(&["run", "train.yaml", "--json"]));
+    until("a group is done", || (!work.files("searches").is_empty()).then_some(()));
+    run.signal("KILL");
+    assert_eq!(run.ended(), None);
+    assert!(work.files("models").is_empty(), "the run was over before it was killed");
+
+    let resumed = trained(&work, "warehouse");
+    let n_resumed = resumed["n_resumed"].as_u64().unwrap();
+    assert!((2..12).contains(&n_resumed), "{n_resumed} of {} fits", resumed["n_fits"]);
+    assert!(work.files("searches").is_empty(), "they are deleted once the run is recorded");
+    let whole = trained(&work, "other");
+    assert_eq!((&whole["n_resumed"], &whole["n_fits"]), (&0.into(), &12.into()));
+    let found = |train: &Value| {
+        let candidates = train["candidates"].as_array().unwrap();
+        let folds: Vec<_> = candidates.iter().map(|c| (c["folds"].clone(), c["mean"].clone())).collect();
+        (train["digest"].clone(), train["evaluation"].clone(), folds)
+    };
+    assert_eq!(found(&resumed), found(&whole));
 }

@@ -153,7 +153,7 @@ fn labels_that_do_not_fit_are_told_with_their_count() {
 
     let work = multiclass();
     work.edit("features.sql", "case when x > 7", "case when ds = date '2024-01-03' then 'rare' when x > 7");
-    fails(&work, &["class rare of label \"how\"", "1 of 2 folds"]);
+    fails(&work, &["class rare of label \"how\"", "(2 folds)", "kind: stratified"]);
 
     let work = multiclass();
     work.edit("features.sql", "case when x > 7", "case when ds = date '2024-01-11' then 'new' when x > 7");

@@ -15,6 +15,7 @@ mod cli_interrupt;
 mod cli_jobs;
 mod cli_problems;
 mod cli_s3;
+mod cli_shards;
 mod cluster;
 mod slt;
 mod stages;

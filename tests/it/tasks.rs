@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidemill::estimator::{ParamGrid, ProblemType};
+use tidemill::grid::{Parallel, ROWS_PER_SHARD};
 use tidemill::prelude::*;
 use tidemill_scheduler::client::{JobSummary, JobsClient};
 
@@ -25,12 +26,15 @@ async fn seven_tasks_over_three_executors_run_once_each() {
         candidates: grid.candidates(ProblemType::Binary, |name| plugins.estimators.get(name)).unwrap(),
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
         label: Label::binary("late"),
-        n_folds: 7,
-        fold_by: "day".to_owned(),
+        folds: Folds::hash(7, "day"),
         metric: "area_under_roc".parse().unwrap(),
         threshold: 0.5,
+        permutation_importance: false,
         halving: None,
+        parallel: Parallel::Candidates,
+        rows_per_shard: ROWS_PER_SHARD,
         seed: 1,
+        keep_at: None,
     };
     let scratch = session.warehouse().root().join("scratch");
     let (train, holdout) = (col("day").lt(lit(28)), col("day").gt_eq(lit(28)));

@@ -15,6 +15,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 
+use crate::session::KeptShards;
+
 /// Makes a session's state from its configuration.
 pub type SessionStateProducer = Arc<dyn Fn(SessionConfig) -> Result<SessionState> + Send + Sync>;
 
@@ -34,6 +36,8 @@ pub struct RuntimeHooks {
     pub logical_codec: Arc<dyn LogicalExtensionCodec>,
     /// The functions that executors resolve by name.
     pub functions: Arc<BallistaFunctionRegistry>,
+    /// What an executor keeps of shards.
+    pub kept: Arc<KeptShards>,
 }
 
 impl RuntimeHooks {
@@ -52,6 +56,7 @@ impl RuntimeHooks {
             physical_codec: Arc::new(BallistaPhysicalExtensionCodec::default()),
             logical_codec: Arc::new(BallistaLogicalExtensionCodec::default()),
             functions: Arc::new(BallistaFunctionRegistry::from(&state)),
+            kept: Arc::default(),
         })
     }
 }

@@ -15,6 +15,8 @@ pub use fetch_pool::FetchPool;
 pub use hooks::{RuntimeHooks, SessionStateProducer};
 pub use token::{Token, TokenGuard};
 
+pub use crate::session::KeptShards;
+
 /// The largest gRPC message that a scheduler or executor of ours accepts or sends, in bytes.
 ///
 /// Plans travel with literals and file lists inside; gRPC's usual 4 MiB and Ballista's 16 MiB are reached by

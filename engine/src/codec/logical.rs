@@ -15,6 +15,7 @@ use tidemill_connectors::files::FileTable;
 
 use crate::plan::asof::AsofJoinNode;
 use crate::plan::score::ScoreNode;
+use crate::plan::shards::Question;
 use crate::plan::train::{TrainNode, decode_tasks, encode_tasks};
 use crate::plan::write::WriteNode;
 
@@ -38,7 +39,7 @@ impl LogicalExtensionCodec for TidemillLogicalCodec {
             (Some((&BALLISTA, rest)), _) => return self.inner.try_decode(rest, inputs, ctx),
             (Some((&SCORE, rest)), [input]) => ScoreNode::decode(rest, input.clone())?,
             (Some((&WRITE, rest)), [input]) => WriteNode::decode(rest, input.clone())?,
-            (Some((&TRAIN, _)), [input]) => TrainNode::plan(input.clone())?,
+            (Some((&TRAIN, rest)), [input]) => TrainNode::plan(input.clone(), Question::decode(rest)?)?,
             (Some((&ASOF_JOIN, rest)), [left, right]) => AsofJoinNode::decode(rest, left.clone(), right.clone())?,
             _ => return internal_err!("a logical node of an unknown kind with {} inputs", inputs.len()),
         };
@@ -54,8 +55,8 @@ impl LogicalExtensionCodec for TidemillLogicalCodec {
             (SCORE, n.encode()?)
         } else if let Some(n) = any.downcast_ref::<WriteNode>() {
             (WRITE, n.encode()?)
-        } else if any.is::<TrainNode>() {
-            (TRAIN, Vec::new())
+        } else if let Some(n) = any.downcast_ref::<TrainNode>() {
+            (TRAIN, Question::encode(n.question())?)
         } else if let Some(n) = any.downcast_ref::<AsofJoinNode>() {
             (ASOF_JOIN, n.encode()?)
         } else {

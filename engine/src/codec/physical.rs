@@ -13,6 +13,7 @@ use tidemill_connectors::sink::ParallelSinkExec;
 
 use crate::plan::asof::{AsofJoinExec, AsofLookupExec};
 use crate::plan::score::ScoreExec;
+use crate::plan::shards::Question;
 use crate::plan::train::TrainExec;
 
 const BALLISTA: u8 = 0;
@@ -41,7 +42,7 @@ impl PhysicalExtensionCodec for TidemillPhysicalCodec {
             (Some((&BALLISTA, rest)), _) => self.inner.try_decode(rest, inputs, ctx, converter),
             (Some((&SCORE, rest)), [input]) => ScoreExec::decode(rest, Arc::clone(input)),
             (Some((&SINK, rest)), _) => Ok(Arc::new(ParallelSinkExec::decode(rest, inputs)?)),
-            (Some((&TRAIN, _)), [input]) => Ok(Arc::new(TrainExec::new(Arc::clone(input)))),
+            (Some((&TRAIN, rest)), [input]) => Ok(Arc::new(TrainExec::new(Arc::clone(input), Question::decode(rest)?))),
             (Some((&ASOF_JOIN, rest)), [left, right]) => {
                 AsofJoinExec::decode(rest, Arc::clone(left), Arc::clone(right))
             }
@@ -63,8 +64,8 @@ impl PhysicalExtensionCodec for TidemillPhysicalCodec {
             (SCORE, n.encode()?)
         } else if let Some(n) = node.downcast_ref::<ParallelSinkExec>() {
             (SINK, n.encode()?)
-        } else if node.downcast_ref::<TrainExec>().is_some() {
-            (TRAIN, Vec::new())
+        } else if let Some(n) = node.downcast_ref::<TrainExec>() {
+            (TRAIN, Question::encode(n.question())?)
         } else if let Some(n) = node.downcast_ref::<AsofJoinExec>() {
             (ASOF_JOIN, n.encode()?)
         } else if let Some(n) = node.downcast_ref::<AsofLookupExec>() {

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Date32Type};
+use arrow::datatypes::{DataType, Date32Type, FieldRef};
 use chrono::NaiveDate;
 use datafusion::dataframe::DataFrame;
 use datafusion::functions_aggregate::expr_fn::{max, min};
@@ -12,10 +12,11 @@ use datafusion::logical_expr::{cast, lit};
 use datafusion::prelude::ident;
 use tidemill_ml::suggest::did_you_mean;
 
-use super::DeclaredView;
 use super::definition::{DAY, KNOWN_AT, PERIOD};
-use super::rows::{interval, utc};
+use super::rows::utc;
+use super::{DeclaredView, FeatureView};
 use crate::session::{AsofOptions, Session};
+use crate::span::interval;
 use crate::{EngineError, Result};
 
 /// Helper columns of the join.
@@ -92,7 +93,15 @@ impl Session {
     /// # Errors
     /// A view that was never materialised.
     pub async fn view_features(&self, declared: &DeclaredView) -> Result<Vec<String>> {
-        Ok(features(&self.view_table(declared).await?, declared))
+        Ok(features(&self.view_table(declared).await?, &declared.view))
+    }
+
+    /// The features of a view as its table has them, materialised or not. Nothing is computed.
+    pub(crate) async fn view_fields(&self, view: &FeatureView) -> Result<Vec<FieldRef>> {
+        let day = NaiveDate::default();
+        let rows = self.view_rows(view, &(day..=day)).await?;
+        let features = features(&rows, view);
+        Ok(rows.schema().fields().iter().filter(|field| features.contains(field.name())).cloned().collect())
     }
 
     async fn view_table(&self, declared: &DeclaredView) -> Result<DataFrame> {
@@ -114,7 +123,7 @@ impl Session {
         let ViewUse { declared, columns } = view;
         let definition = &declared.view;
         let mut rows = self.view_table(declared).await?;
-        let all = features(&rows, declared);
+        let all = features(&rows, definition);
         if let Some(unknown) = columns.iter().find(|column| !all.contains(column)) {
             let hint = did_you_mean(unknown, all.iter().map(String::as_str));
             return Err(EngineError::Invalid(format!("feature view {declared} has no feature {unknown:?}{hint}")));
@@ -135,8 +144,7 @@ impl Session {
 }
 
 /// The features of a view's table: what is neither key nor time nor ours.
-fn features(rows: &DataFrame, declared: &DeclaredView) -> Vec<String> {
-    let view = &declared.view;
+fn features(rows: &DataFrame, view: &FeatureView) -> Vec<String> {
     let own = [DAY, PERIOD, KNOWN_AT, &view.event_time];
     let names = rows.schema().fields().iter().map(|field| field.name().clone());
     let other = |name: &String| {

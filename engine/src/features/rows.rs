@@ -23,6 +23,7 @@ use super::FeatureView;
 use super::definition::{DAY, KNOWN_AT, PERIOD, Source};
 use crate::jobs::Device;
 use crate::session::{Session, parse_statement};
+use crate::span::interval;
 use crate::{EngineError, Result};
 
 impl Session {
@@ -155,13 +156,6 @@ fn later(time: Expr, by: TimeDelta) -> Result<Expr> {
     }
     let sum = time + lit(interval(by)?);
     Ok(cast(sum, DataType::Timestamp(TimeUnit::Microsecond, None)))
-}
-
-/// A length of time as SQL has it.
-pub(super) fn interval(length: TimeDelta) -> Result<ScalarValue> {
-    let nanos = length.num_nanoseconds();
-    let nanos = nanos.ok_or_else(|| EngineError::Invalid(format!("{length} is longer than 292 years")))?;
-    Ok(ScalarValue::new_interval_mdn(0, 0, nanos))
 }
 
 /// A day as a literal.

@@ -73,11 +73,16 @@ impl Halving {
             && last / factor >= self.min_share
             && left > 1
         {
-            left = left.div_ceil(self.factor as usize);
+            left = self.n_survivors(left);
             shares.push(last / factor);
         }
         shares.reverse();
         shares
+    }
+
+    /// How many of so many candidates go on.
+    pub(super) fn n_survivors(&self, n_candidates: usize) -> usize {
+        n_candidates.div_ceil(self.factor as usize)
     }
 
     /// The candidates that go on, by their numbers: the best of those that did not fail, the first of equals.
@@ -89,7 +94,7 @@ impl Halving {
             false if metric.is_better(b.0, a.0) => Ordering::Greater,
             false => a.1.cmp(&b.1),
         });
-        ranked.truncate(candidates.len().div_ceil(self.factor as usize));
+        ranked.truncate(self.n_survivors(candidates.len()));
         let mut survivors: Vec<usize> = ranked.into_iter().map(|(_, id)| id).collect();
         survivors.sort_unstable();
         survivors

@@ -96,6 +96,12 @@ impl Label {
         }
     }
 
+    /// What messages call a class, by its number.
+    pub(crate) fn class_name(&self, class: usize) -> String {
+        let names = self.classes.as_ref().map(Classes::names).unwrap_or_default();
+        names.get(class).cloned().unwrap_or_else(|| class.to_string())
+    }
+
     /// The label as models read it: its number, or the number of its class; null where it is null or no class.
     ///
     /// # Errors

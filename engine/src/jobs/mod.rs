@@ -12,7 +12,7 @@ mod views;
 
 pub use record::{CandidateRecord, RunRecord, ScoreRecord, StepRecord, TrainRecord, ViewRecord};
 pub use spec::{
-    Device, FeatureViews, Folds, Grid, Into, Job, JobFile, JobKind, NullLabels, ParamSpec, ParamType, PlainCopy,
-    Promote, Register, ScoreJob, Search, Split, SqlFile, TrainJob,
+    Device, FeatureViews, Grid, Into, Job, JobFile, JobKind, NullLabels, ParamSpec, ParamType, PlainCopy, Promote,
+    Register, ScoreJob, Search, Split, SqlFile, TrainJob,
 };
 pub(crate) use spec::{read_text, read_yaml, suggestion};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use tidemill_ml::estimator::ProblemType;
-use tidemill_ml::eval::Evaluation;
+use tidemill_ml::eval::{Evaluation, PermutationImportance};
 
 use crate::checks::CheckResult;
 
@@ -93,10 +93,16 @@ pub struct TrainRecord {
     pub n_holdout: u64,
     /// Folds.
     pub n_folds: u32,
+    /// How rows were dealt to them, in words.
+    pub folds: String,
     /// Candidates.
     pub n_candidates: usize,
     /// Candidate × fold fits that were made, the refit not counted.
     pub n_fits: usize,
+    /// Those of them that an earlier run of the same search, which did not end, had done.
+    pub n_resumed: usize,
+    /// The digest of what the search's outcomes follow from beside its grid: rows, pipeline, folds, seed, code.
+    pub search: String,
     /// Groups (tasks) that the grid was cut into.
     pub n_groups: usize,
     /// Queries over the data that fitted the stages, for all folds and the refit together.
@@ -131,6 +137,10 @@ pub struct TrainRecord {
     pub promoted: bool,
     /// Feature importances of the best model, largest first.
     pub importances: Vec<(String, f64)>,
+    /// How many splits each feature has in a best model of trees.
+    pub split_counts: BTreeMap<String, u64>,
+    /// By how much the metric on the hold-out gets worse when a feature is shuffled, most first; when the job asks for it.
+    pub permutation_importances: Vec<PermutationImportance>,
 }
 
 /// One candidate of a grid.

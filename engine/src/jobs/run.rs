@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::params::{ParamValues, resolve_params};
 use super::record::RunRecord;
 use super::spec::{Job, JobFile};
+use crate::grid::SearchPlan;
 use crate::progress::Event;
 use crate::session::{Session, Warehouse};
 use crate::{EngineError, Result};
@@ -52,12 +53,30 @@ impl Session {
         }
         let location = self.warehouse().put_record(&record).await?;
         result?;
+        if let Some(train) = &record.train {
+            self.warehouse().delete_search(&train.search).await;
+        }
         self.progress().event(&Event::RunFinished {
             run: record.run.clone(),
             seconds: started.elapsed().as_secs_f64(),
             record: location.to_string(),
         });
         Ok(record)
+    }
+
+    /// What the search of a training job would do: its shared work as a tree. Nothing is computed or written.
+    ///
+    /// # Errors
+    /// A job that scores, parameters that do not fit, inputs that are missing, what the job would refuse before it
+    /// runs.
+    pub async fn explain(&self, file: &JobFile, params: &BTreeMap<String, String>) -> Result<SearchPlan> {
+        let Job::Train(job) = &file.job else {
+            return Err(EngineError::Invalid(format!(
+                "{} scores rows; what is explained is the search of a job that trains",
+                file.path.display()
+            )));
+        };
+        super::train::explain(self, job, &resolve_params(&job.params, params)?).await
     }
 
     fn new_record(&self, job: &Job, params: &ParamValues) -> RunRecord {

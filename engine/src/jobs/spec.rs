@@ -11,7 +11,7 @@ use tidemill_ml::estimator::ProblemType;
 
 use crate::checks::Expectation;
 use crate::features::FeatureView;
-use crate::grid::Halving;
+use crate::grid::{Folds, Halving, Parallel, ROWS_PER_SHARD};
 use crate::{EngineError, Result};
 
 /// A job file, read and checked, with the SQL files that it names loaded.
@@ -178,11 +178,24 @@ pub struct Grid {
     /// `search: random`: how many candidates are drawn of each estimator.
     #[serde(default)]
     pub n_candidates: Option<usize>,
+    /// Whether each feature of the hold-out is shuffled to see how much the best model's metric misses it.
+    #[serde(default)]
+    pub permutation_importance: bool,
     /// How hopeless candidates are given up early; all are trained to the end without it.
     #[serde(default)]
     pub halving: Option<Halving>,
+    /// What is done at the same time: candidates, or parts of the rows.
+    #[serde(default)]
+    pub parallel: Parallel,
+    /// About how many rows each part of the rows has.
+    #[serde(default = "default_rows_per_shard")]
+    pub rows_per_shard: u64,
     /// Estimators by name with their parameters; a list of values makes the grid's points.
     pub estimators: BTreeMap<String, BTreeMap<String, Value>>,
+}
+
+fn default_rows_per_shard() -> u64 {
+    ROWS_PER_SHARD
 }
 
 /// `search:`.
@@ -194,16 +207,6 @@ pub enum Search {
     Grid,
     /// Candidates drawn from values and distributions.
     Random,
-}
-
-/// `folds:`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Folds {
-    /// How many.
-    pub k: u32,
-    /// The column whose hash deals the rows: rows with equal values share a fold.
-    pub by: String,
 }
 
 /// `register:`.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::Column;
+use arrow::datatypes::{DataType, FieldRef, Float64Type, Schema};
+use datafusion::common::{Column, DFSchema, DataFusionError};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::Expr;
-use serde_json::Value;
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+use serde_json::{Value, json};
 use tidemill_connectors::files::FileTable;
 use tidemill_connectors::sink::{SinkFormat, SinkSpec};
 use tidemill_connectors::stores::Location;
@@ -23,8 +25,9 @@ use super::params::{ParamValues, bind};
 use super::record::{RunRecord, TrainRecord};
 use super::run::plan_hash;
 use super::spec::{Promote, Search, TrainJob};
-use super::views::{view_refs, with_feature_views};
-use crate::grid::{GridSearch, Label, SearchResult};
+use super::views::{view_fields, view_refs, with_feature_views};
+use crate::grid::{GridSearch, Label, Parallel, SearchPlan, SearchResult};
+use crate::plan::train::Importances;
 use crate::progress::Step;
 use crate::session::Session;
 use crate::{EngineError, Result};
@@ -35,6 +38,8 @@ const PARITY_ROWS: usize = 64;
 /// The feature rows of a run, written once.
 pub(super) struct FeatureRows {
     pub(super) rows: DataFrame,
+    /// The digest of the rows' file.
+    digest: String,
     pub(super) train: Expr,
     pub(super) holdout: Expr,
 }
@@ -69,7 +74,9 @@ async fn run(
 ) -> Result<()> {
     let features = write_features(session, job, params, record, scratch).await?;
     let (mut train, label) = label::read(job, &features).await?;
-    let search = &GridSearch { label, ..search.clone() };
+    train.search = search_digest(job, record, &features, &label)?;
+    let keep_at = Some(session.warehouse().search(&train.search));
+    let search = &GridSearch { label, keep_at, ..search.clone() };
     let found =
         search.fit(session, features.rows.clone(), features.train.clone(), features.holdout.clone(), scratch).await?;
     record.steps.extend(found.steps.iter().cloned());
@@ -88,6 +95,16 @@ async fn run(
     decide(session, job, record, &features, search, &mut train).await?;
     record.train = Some(train);
     Ok(())
+}
+
+/// What the search of a job would do, the feature query and its views planned and not run.
+pub(super) async fn explain(session: &Session, job: &TrainJob, params: &ParamValues) -> Result<SearchPlan> {
+    let search = grid_search(session, job)?;
+    session.register_inputs(&job.tables).await?;
+    let query = session.query(&bind(&job.features.sql, &job.params, params)?).await?;
+    let mut fields: Vec<FieldRef> = query.schema().fields().iter().cloned().collect();
+    fields.extend(view_fields(session, job.feature_views.as_ref()).await?);
+    search.explain(session, &DFSchema::try_from(Schema::new(fields))?)
 }
 
 /// The search that a job file describes, checked before anything is read.
@@ -109,9 +126,7 @@ fn grid_search(session: &Session, job: &TrainJob) -> Result<GridSearch> {
     if let Some(metric) = job.register.promote.as_ref().and_then(|promote| promote.metric.as_ref()) {
         metric.parse::<Metric>()?.check(problem)?;
     }
-    if job.grid.folds.k < 2 {
-        return Err(EngineError::Invalid(format!("grid.folds.k must be at least 2, got {}", job.grid.folds.k)));
-    }
+    job.grid.folds.check()?;
     if job.key.is_empty() {
         return Err(EngineError::Invalid("key must name at least one column".to_owned()));
     }
@@ -120,13 +135,32 @@ fn grid_search(session: &Session, job: &TrainJob) -> Result<GridSearch> {
         candidates: candidates(session, job)?,
         key: job.key.clone(),
         label,
-        n_folds: job.grid.folds.k,
-        fold_by: job.grid.folds.by.clone(),
+        folds: job.grid.folds.clone(),
         metric,
         threshold: job.register.threshold,
+        permutation_importance: job.grid.permutation_importance,
         halving: job.grid.halving,
+        parallel: job.grid.parallel,
+        rows_per_shard: job.grid.rows_per_shard,
         seed: job.grid.seed,
+        keep_at: None,
     })
+}
+
+/// The digest of all that the outcome of a group follows from, but for the group itself.
+fn search_digest(job: &TrainJob, record: &RunRecord, features: &FeatureRows, label: &Label) -> Result<String> {
+    let decides = json!({
+        "code": record.code_version,
+        "rows": features.digest,
+        "split": [&job.split.train, &job.split.holdout],
+        "key": job.key,
+        "label": format!("{label:?}"),
+        "pipeline": job.pipeline,
+        "folds": format!("{:?}", job.grid.folds),
+        "shards": (job.grid.parallel == Parallel::Rows).then_some(job.grid.rows_per_shard),
+        "seed": job.grid.seed,
+    });
+    Ok(blake3::hash(&serde_json::to_vec(&decides)?).to_hex()[..16].to_owned())
 }
 
 fn candidates(session: &Session, job: &TrainJob) -> Result<Vec<Candidate>> {
@@ -173,11 +207,25 @@ async fn write_features(
     if n_rows == 0 {
         return Err(EngineError::Invalid(format!("the feature query {} gives no rows", job.features.path.display())));
     }
+    let digest = digest(files.iter().map(|file| location.join(&file.path))).await?;
     let rows = session.context().read_table(Arc::new(FileTable::open(&location).await?))?;
     let train = rows.parse_sql_expr(&job.split.train)?;
     let holdout = rows.parse_sql_expr(&job.split.holdout)?;
     record.steps.push(step.finish(format!("{n_rows} rows, {} columns", rows.schema().fields().len())));
-    Ok(FeatureRows { rows, train, holdout })
+    Ok(FeatureRows { rows, digest, train, holdout })
+}
+
+/// The digest of files, read in pieces.
+async fn digest(files: impl Iterator<Item = Location>) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        let read = file.store()?.get(&file.prefix()).await.map_err(DataFusionError::from)?;
+        let mut pieces = read.into_stream();
+        while let Some(piece) = pieces.try_next().await.map_err(DataFusionError::from)? {
+            hasher.update(&piece);
+        }
+    }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn column(name: &str) -> Expr {
@@ -195,9 +243,11 @@ fn require_column(df: &DataFrame, name: &str) -> Result<()> {
 
 fn fill(record: &mut TrainRecord, search: &GridSearch, found: &SearchResult) -> Result<()> {
     let best = found.best()?;
-    record.n_folds = search.n_folds;
+    record.n_folds = search.folds.k;
+    record.folds = search.folds.to_string();
     record.n_candidates = search.candidates.len();
     record.n_fits = found.n_fits;
+    record.n_resumed = found.n_resumed;
     record.n_groups = found.n_groups;
     record.fit_passes = found.fit_passes;
     record.stage_fits = found.stage_fits.clone();
@@ -207,7 +257,10 @@ fn fill(record: &mut TrainRecord, search: &GridSearch, found: &SearchResult) -> 
     record.candidates = found.candidates.clone();
     record.best = found.best;
     record.evaluation = best.evaluation.clone();
-    record.importances = best.importances.clone();
+    let Importances { of_model, split_counts, permutation } = best.importances.clone();
+    record.importances = of_model;
+    record.split_counts = split_counts.into_iter().collect();
+    record.permutation_importances = permutation;
     for r in &found.refits {
         let estimator = search.candidates[r.candidate].estimator.clone();
         record.holdout_by_estimator.insert(estimator, r.evaluation.get(search.metric));
@@ -269,7 +322,8 @@ async fn decide(
         Some(live) if !knows_the_same(session, model, live, search).await? => (
             false,
             format!(
-                "@{alias} stays at version {live}: it was trained for another problem or for other classes, which no metric compares; move it with: tidemill models promote"
+                "@{alias} stays at version {live}: it was trained for another problem or for other classes, which no \
+                 metric compares; move it with: tidemill models promote"
             ),
         ),
         Some(live) => {

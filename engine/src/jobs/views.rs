@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use arrow::datatypes::FieldRef;
 use chrono::NaiveDate;
 use datafusion::dataframe::DataFrame;
 use tidemill_ml::model::FeatureViewRef;
@@ -43,6 +44,20 @@ pub(super) async fn with_feature_views(
     let joined = session.join_views(rows, &spec.at, &uses, range.as_ref()).await?;
     record.steps.push(step.finish(summary(record)));
     Ok(joined)
+}
+
+/// The features that the job's views would add to its rows. Nothing is declared or materialised.
+pub(super) async fn view_fields(session: &Session, spec: Option<&FeatureViews>) -> Result<Vec<FieldRef>> {
+    let Some(spec) = spec else { return Ok(Vec::new()) };
+    let mut fields = Vec::new();
+    for view in &spec.views {
+        fields.extend(match spec.files.get(view) {
+            Some(view) => session.view_fields(view).await?,
+            None => session.view_fields(&session.feature_view(view).await?.view).await?,
+        });
+    }
+    fields.retain(|field| spec.columns.is_empty() || spec.columns.contains(field.name()));
+    Ok(fields)
 }
 
 async fn declare(session: &Session, spec: &FeatureViews) -> Result<Vec<DeclaredView>> {

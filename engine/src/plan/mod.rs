@@ -3,5 +3,6 @@
 pub mod asof;
 pub mod predict;
 pub mod score;
+pub mod shards;
 pub mod train;
 pub mod write;

@@ -2,7 +2,7 @@
 //!
 //! A task is a group of candidates that share a matrix and its rows; it trains within one process on rows in the
 //! matrix's order, so its models do not depend on where it runs. A candidate that fails is an outcome with a reason,
-//! never a failed job.
+//! never a failed job. Where rows are in shards ([`shards`]), a task is one shard's part of a pass over them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt32Type};
 use arrow::ipc::reader::{FileReader, StreamReader};
@@ -24,7 +24,7 @@ use datafusion::common::{
     DFSchema, DFSchemaRef, DataFusionError, Result, exec_datafusion_err, internal_datafusion_err, internal_err,
 };
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
@@ -34,11 +34,13 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
+use tidemill_connectors::stores::Location;
 use tidemill_ml::MlError;
 use tidemill_ml::estimator::{Artifacts, FitContext, FoldKey, Model, Params, ProblemType, fold_hash};
-use tidemill_ml::eval::{Evaluation, Metric, Predicted};
-use tidemill_ml::matrix::{Feature, Matrix};
+use tidemill_ml::eval::{Evaluation, Metric, PermutationImportance, Predicted, permutation_importances};
+use tidemill_ml::matrix::{Feature, Features, Matrix};
 
+use super::shards::{self, Question};
 use crate::codec::wire;
 use crate::session::{Services, services};
 
@@ -62,10 +64,15 @@ pub struct TrainTask {
     pub metric: String,
     /// The score from which a row is predicted to be positive.
     pub threshold: f64,
+    /// Whether a fit on all folds is followed by shuffling each feature of the held-out rows.
+    #[serde(default)]
+    pub permutation_importance: bool,
     /// The share of the rows that is trained on, by hash.
     pub row_share: f64,
     /// The seed.
     pub seed: u64,
+    /// Where its outcomes are kept once all its fits went well, for a search that goes on where this one ended.
+    pub keep_at: Option<String>,
 }
 
 /// A featurised matrix in the store.
@@ -89,6 +96,20 @@ pub struct MatrixRef {
     pub weight: Option<String>,
     /// The fold's column: `UInt32`, [`HELD_OUT`] for held-out rows.
     pub fold: String,
+    /// By file, the shard that it belongs to; empty where the matrix is not in shards.
+    pub shard_of: Vec<u32>,
+}
+
+impl MatrixRef {
+    /// Its shards, each a matrix, in the order of their numbers. They are of about one size.
+    pub(crate) fn shards(&self) -> Vec<Self> {
+        let mut urls: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for (shard, url) in self.shard_of.iter().zip(&self.urls) {
+            urls.entry(*shard).or_default().push(url.clone());
+        }
+        let size_bytes = self.size_bytes / urls.len().max(1) as u64;
+        urls.into_values().map(|urls| Self { urls, size_bytes, shard_of: Vec::new(), ..self.clone() }).collect()
+    }
 }
 
 /// What came of one candidate of a task.
@@ -106,8 +127,9 @@ pub struct TrainOutcome {
     pub evaluation: Option<Evaluation>,
     /// The trained model's files, for a fit on all folds.
     pub artifacts: Option<Artifacts>,
-    /// Feature importances, largest first, for a fit on all folds.
-    pub importances: Vec<(String, f64)>,
+    /// What matters to the model, for a fit on all folds.
+    #[serde(default)]
+    pub importances: Importances,
     /// The candidate's share of the group's time.
     pub seconds: f64,
     /// Why it failed.
@@ -116,15 +138,31 @@ pub struct TrainOutcome {
     pub executor: String,
 }
 
+/// How much each feature matters to a model, of each kind; those that the model does not have are empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Importances {
+    /// [`Model::importances`], largest first.
+    pub of_model: Vec<(String, f64)>,
+    /// [`Model::split_counts`].
+    pub split_counts: Vec<(String, u64)>,
+    /// By how much the metric on the held-out rows gets worse when the feature is shuffled, most first.
+    pub permutation: Vec<PermutationImportance>,
+}
+
 /// The plan that runs tasks: one partition for each, so that each is a task of its own on a cluster.
 ///
 /// # Errors
 /// None that a caller can cause.
-pub fn task_table(tasks: &[TrainTask]) -> Result<MemTable> {
-    let schema = json_schema("task");
-    let partitions =
-        tasks.iter().map(|t| Ok(vec![json_batch(&schema, &[wire::encode(t)?])?])).collect::<Result<Vec<_>>>()?;
-    MemTable::try_new(schema, partitions)
+pub fn task_table<T: Serialize>(tasks: &[T]) -> Result<MemTable> {
+    let schema = Arc::new(Schema::new(vec![Field::new("task", DataType::Utf8, false)]));
+    let partition = |task: &T| {
+        let json = String::from_utf8_lossy(&wire::encode(task)?).into_owned();
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values([json]));
+        Ok(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?])
+    };
+    let partitions = tasks.iter().map(partition).collect::<Result<Vec<_>>>()?;
+    MemTable::try_new(Arc::clone(&schema), partitions)
 }
 
 /// Reads outcomes back, in the grid's order.
@@ -134,22 +172,17 @@ pub fn task_table(tasks: &[TrainTask]) -> Result<MemTable> {
 pub fn outcomes(batches: &[RecordBatch]) -> Result<Vec<TrainOutcome>> {
     let mut all = Vec::new();
     for batch in batches {
-        for json in batch.column(0).as_string::<i32>().iter().flatten() {
-            all.extend(wire::decode::<Vec<TrainOutcome>>(json.as_bytes())?);
+        for json in batch.column(0).as_binary::<i32>().iter().flatten() {
+            all.extend(wire::decode::<Vec<TrainOutcome>>(json)?);
         }
     }
     all.sort_by_key(|o| (o.candidate, o.fold));
     Ok(all)
 }
 
-fn json_schema(column: &str) -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new(column, DataType::Utf8, false)]))
-}
-
-fn json_batch(schema: &SchemaRef, rows: &[Vec<u8>]) -> Result<RecordBatch> {
-    let text = rows.iter().map(|r| String::from_utf8_lossy(r).into_owned());
-    let column: ArrayRef = Arc::new(StringArray::from_iter_values(text));
-    Ok(RecordBatch::try_new(Arc::clone(schema), vec![column])?)
+/// One row of bytes for each task.
+fn outcome_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("outcomes", DataType::Binary, false)]))
 }
 
 /// A table in memory as Arrow IPC streams, one for each partition.
@@ -177,6 +210,7 @@ pub(crate) fn decode_tasks(bytes: &[u8]) -> Result<Vec<Vec<RecordBatch>>> {
 pub struct TrainNode {
     input: LogicalPlan,
     schema: DFSchemaRef,
+    question: Option<Arc<Question>>,
 }
 
 impl PartialOrd for TrainNode {
@@ -186,13 +220,18 @@ impl PartialOrd for TrainNode {
 }
 
 impl TrainNode {
-    /// A plan over a [`task_table`].
+    /// A plan over a [`task_table`]: of [`TrainTask`]s, or of the shards that answer a question.
     ///
     /// # Errors
     /// None that a caller can cause.
-    pub fn plan(input: LogicalPlan) -> Result<LogicalPlan> {
-        let schema = Arc::new(DFSchema::try_from(json_schema("outcomes").as_ref().clone())?);
-        Ok(LogicalPlan::Extension(Extension { node: Arc::new(Self { input, schema }) }))
+    pub fn plan(input: LogicalPlan, question: Option<Arc<Question>>) -> Result<LogicalPlan> {
+        let schema = Arc::new(DFSchema::try_from(outcome_schema().as_ref().clone())?);
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(Self { input, schema, question }) }))
+    }
+
+    /// What its tasks answer.
+    pub(crate) fn question(&self) -> Option<&Arc<Question>> {
+        self.question.as_ref()
     }
 }
 
@@ -218,7 +257,8 @@ impl UserDefinedLogicalNodeCore for TrainNode {
     }
 
     fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        Ok(Self { input: inputs.swap_remove(0), schema: Arc::clone(&self.schema) })
+        let (schema, question) = (Arc::clone(&self.schema), self.question.clone());
+        Ok(Self { input: inputs.swap_remove(0), schema, question })
     }
 
     fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -230,14 +270,15 @@ impl UserDefinedLogicalNodeCore for TrainNode {
 #[derive(Debug)]
 pub struct TrainExec {
     input: Arc<dyn ExecutionPlan>,
+    question: Option<Arc<Question>>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
 
 impl TrainExec {
     /// An operator over the tasks of `input`'s first column.
-    pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
-        let schema = json_schema("outcomes");
+    pub fn new(input: Arc<dyn ExecutionPlan>, question: Option<Arc<Question>>) -> Self {
+        let schema = outcome_schema();
         let from = input.properties();
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
@@ -245,7 +286,12 @@ impl TrainExec {
             from.emission_type,
             from.boundedness,
         ));
-        Self { input, schema, properties }
+        Self { input, question, schema, properties }
+    }
+
+    /// What its tasks answer.
+    pub fn question(&self) -> Option<&Arc<Question>> {
+        self.question.as_ref()
     }
 }
 
@@ -280,7 +326,7 @@ impl ExecutionPlan for TrainExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0))))
+        Ok(Arc::new(Self::new(children.swap_remove(0), self.question.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -293,23 +339,27 @@ impl ExecutionPlan for TrainExec {
 
     fn execute(&self, partition: usize, ctx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, Arc::clone(&ctx))?;
-        let schema = Arc::clone(&self.schema);
-        let trained = input.then(move |batch| {
-            let (ctx, schema) = (Arc::clone(&ctx), Arc::clone(&schema));
+        let (schema, question) = (Arc::clone(&self.schema), self.question.clone());
+        let outcomes = input.then(move |batch| {
+            let (ctx, schema, question) = (Arc::clone(&ctx), Arc::clone(&schema), question.clone());
             async move {
                 let mut rows = Vec::new();
-                for json in batch?.column(0).as_string::<i32>().iter().flatten() {
-                    rows.push(wire::encode(&run(wire::decode(json.as_bytes())?, &ctx).await?)?);
+                for task in batch?.column(0).as_string::<i32>().iter().flatten() {
+                    rows.push(match &question {
+                        None => wire::encode(&run(wire::decode(task.as_bytes())?, &ctx).await?)?,
+                        Some(question) => shards::answer(wire::decode(task.as_bytes())?, question, &ctx).await?,
+                    });
                 }
-                json_batch(&schema, &rows)
+                let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(rows));
+                Ok(RecordBatch::try_new(schema, vec![column])?)
             }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), trained)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), outcomes)))
     }
 }
 
 /// Sets the flag that stops a fit when the stream that waits for it is dropped.
-struct CancelOnDrop(Arc<AtomicBool>);
+pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -319,17 +369,54 @@ impl Drop for CancelOnDrop {
 
 async fn run(task: TrainTask, ctx: &TaskContext) -> Result<Vec<TrainOutcome>> {
     let services = services(ctx.session_config());
-    let reservation = MemoryConsumer::new(format!("training group {}", task.group)).register(ctx.memory_pool());
-    reservation.try_grow(usize::try_from(task.matrix.size_bytes.saturating_mul(2)).unwrap_or(usize::MAX))?;
+    let reservation = reserve(&task, ctx)?;
     let matrix = services.matrix(&task.matrix, &ctx.runtime_env()).await?;
     let fit = FitContext::new(task.seed);
     let guard = CancelOnDrop(Arc::clone(&fit.cancel));
-    let outcomes = tokio::task::spawn_blocking(move || train(&task, &matrix, &services, &fit))
+    let task = Arc::new(task);
+    let of = Arc::clone(&task);
+    let outcomes = tokio::task::spawn_blocking(move || train(&of, &matrix, &services, &fit))
         .await
         .map_err(|e| internal_datafusion_err!("a training task ended badly: {e}"))?;
     drop(guard);
     drop(reservation);
-    Ok(outcomes?)
+    let outcomes = outcomes?;
+    keep(&task, &outcomes).await;
+    Ok(outcomes)
+}
+
+/// Keeps a group's outcomes where it says so and none is an error. What cannot be kept is warned of: it would only be
+/// trained again.
+pub(crate) async fn keep(task: &TrainTask, outcomes: &[TrainOutcome]) {
+    let Some(url) = task.keep_at.as_ref().filter(|_| outcomes.iter().all(|outcome| outcome.error.is_none())) else {
+        return;
+    };
+    let kept = async {
+        let bytes = wire::encode(&outcomes)?;
+        Ok::<_, DataFusionError>(Location::parse(url)?.create(bytes).await?)
+    };
+    if let Err(error) = kept.await {
+        tracing::warn!(%error, "the outcomes of a group are not kept at {url}");
+    }
+}
+
+/// Takes the memory that a task's matrix needs: twice its files' bytes, for these and for columns.
+///
+/// # Errors
+/// Too little of it, with what would do.
+fn reserve(task: &TrainTask, ctx: &TaskContext) -> Result<MemoryReservation> {
+    let bytes = usize::try_from(task.matrix.size_bytes.saturating_mul(2)).unwrap_or(usize::MAX);
+    let reservation = MemoryConsumer::new(format!("training group {}", task.group)).register(ctx.memory_pool());
+    reservation.try_grow(bytes).map_err(|e| {
+        DataFusionError::ResourcesExhausted(format!(
+            "training group {} ({}) needs {:.1} MB for its matrix and its task has less; give the process more memory, or \
+             train over shards with grid.parallel: rows ({e})",
+            task.group,
+            task.estimator,
+            bytes as f64 / 1e6
+        ))
+    })?;
+    Ok(reservation)
 }
 
 /// Reads the bytes of a matrix's files.
@@ -355,7 +442,7 @@ pub(crate) fn read_matrix(r: &MatrixRef, files: &[Bytes]) -> Result<Matrix> {
     }
     let values = |array: &ArrayRef| Arc::from(&array.as_primitive::<Float64Type>().values()[..]);
     Ok(Matrix {
-        x: tidemill_ml::matrix::Features::from_batch(features.into(), &batch)?,
+        x: Features::from_batch(features.into(), &batch)?,
         problem: r.problem,
         label: values(&label),
         n_classes: r.n_classes,
@@ -395,26 +482,33 @@ fn train(
     ctx: &FitContext,
 ) -> Result<Vec<TrainOutcome>, MlError> {
     let estimator = services.plugins.estimators.get(&task.estimator)?;
-    let (mut fit_rows, eval_rows) = split(matrix, task.fold);
-    if task.row_share < 1.0 {
-        let below = (task.row_share * u64::MAX as f64) as u64;
-        fit_rows.retain(|row| fold_hash(FoldKey::Number(i64::from(*row)), !task.seed) < below);
-    }
+    let (fit_rows, eval_rows) = rows_of(task, matrix);
     let params: Vec<Params> = task.candidates.iter().map(|(_, p)| p.clone()).collect();
     let started = Instant::now();
     let models = estimator.fit(matrix, &fit_rows, &params, ctx);
     ctx.check()?;
     let seconds = started.elapsed().as_secs_f64() / models.len().max(1) as f64;
-    let evaluator = Evaluator::new(task, matrix, &eval_rows)?;
+    let label = eval_rows.iter().map(|r| matrix.label[*r as usize]).collect();
+    let evaluator = Evaluator::new(task, Some(matrix.x.take(&eval_rows)), label)?;
     Ok(task
         .candidates
         .iter()
         .zip(models)
         .map(|((id, _), model)| {
-            let result = model.and_then(|m| evaluator.judge(m.as_ref()));
+            let result = model.and_then(|m| evaluator.judge(m.as_ref(), ctx));
             outcome(task, *id, result, seconds, &services.process)
         })
         .collect())
+}
+
+/// The rows that a task trains on, and those that it evaluates on.
+pub(super) fn rows_of(task: &TrainTask, matrix: &Matrix) -> (Vec<u32>, Vec<u32>) {
+    let (mut fit_rows, eval_rows) = split(matrix, task.fold);
+    if task.row_share < 1.0 {
+        let below = (task.row_share * u64::MAX as f64) as u64;
+        fit_rows.retain(|row| fold_hash(FoldKey::Number(i64::from(*row)), !task.seed) < below);
+    }
+    (fit_rows, eval_rows)
 }
 
 /// The rows to train on and those to evaluate on.
@@ -427,52 +521,75 @@ fn split(matrix: &Matrix, fold: Option<u32>) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// What was found of a candidate that trained.
-struct Judgement {
+pub(crate) struct Judgement {
     metric: f64,
     evaluation: Option<Evaluation>,
     artifacts: Option<Artifacts>,
-    importances: Vec<(String, f64)>,
+    importances: Importances,
 }
 
-struct Evaluator<'a> {
+/// Rows with their labels, that a task's models are judged by.
+pub(crate) struct Evaluator<'a> {
     task: &'a TrainTask,
     metric: Metric,
-    x: tidemill_ml::matrix::Features,
+    x: Option<Features>,
     label: Vec<f64>,
 }
 
 impl<'a> Evaluator<'a> {
-    fn new(task: &'a TrainTask, matrix: &Matrix, rows: &[u32]) -> Result<Self, MlError> {
-        let label = rows.iter().map(|r| matrix.label[*r as usize]).collect();
-        Ok(Self { task, metric: task.metric.parse()?, x: matrix.x.take(rows), label })
+    /// The rows with these labels; metrics of clusters need their features.
+    ///
+    /// # Errors
+    /// A metric that does not exist.
+    pub(crate) fn new(task: &'a TrainTask, x: Option<Features>, label: Vec<f64>) -> Result<Self, MlError> {
+        Ok(Self { task, metric: task.metric.parse()?, x, label })
     }
 
-    fn judge(&self, model: &dyn Model) -> Result<Judgement, MlError> {
-        let predictions = model.predict(&self.x)?;
+    fn judge(&self, model: &dyn Model, ctx: &FitContext) -> Result<Judgement, MlError> {
+        let x = self.x.as_ref().ok_or_else(|| MlError::Internal("rows to judge by have no features".to_owned()))?;
+        self.judge_by(model, &model.predict(x)?, ctx)
+    }
+
+    /// What there is to say of a model that gave these predictions.
+    ///
+    /// # Errors
+    /// A metric that these rows do not have.
+    pub(crate) fn judge_by(
+        &self,
+        model: &dyn Model,
+        predictions: &[f64],
+        ctx: &FitContext,
+    ) -> Result<Judgement, MlError> {
         let MatrixRef { problem, n_classes, .. } = self.task.matrix;
-        let (predictions, labels) = (&predictions[..], &self.label[..]);
-        let (threshold, x) = (self.task.threshold, Some(&self.x));
+        let (labels, threshold, x) = (&self.label[..], self.task.threshold, self.x.as_ref());
         let rows = Predicted { problem, n_classes, predictions, labels, threshold, x };
         let metric = self.metric.compute(&rows)?;
         if self.task.fold.is_some() {
-            return Ok(Judgement { metric, evaluation: None, artifacts: None, importances: Vec::new() });
+            return Ok(Judgement { metric, evaluation: None, artifacts: None, importances: Importances::default() });
         }
         Ok(Judgement {
             metric,
             evaluation: Some(Evaluation::of(&rows)?),
             artifacts: Some(model.save()?),
-            importances: largest_first(model.importances()),
+            importances: self.importances(model, &rows, ctx)?,
         })
+    }
+
+    /// Of equal ones, the first stays first.
+    fn importances(&self, model: &dyn Model, rows: &Predicted<'_>, ctx: &FitContext) -> Result<Importances, MlError> {
+        let mut of_model = model.importances();
+        of_model.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+        let mut permutation = Vec::new();
+        if self.task.permutation_importance {
+            permutation = permutation_importances(model, self.metric, rows, ctx)?;
+            permutation.sort_by(|a, b| b.mean.total_cmp(&a.mean));
+        }
+        Ok(Importances { of_model, split_counts: model.split_counts(), permutation })
     }
 }
 
-/// Of equal ones, the first stays first.
-fn largest_first(mut importances: Vec<(String, f64)>) -> Vec<(String, f64)> {
-    importances.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-    importances
-}
-
-fn outcome(
+/// What came of a candidate.
+pub(crate) fn outcome(
     task: &TrainTask,
     candidate: usize,
     result: Result<Judgement, MlError>,
@@ -508,6 +625,8 @@ pub fn params_value(params: &Params) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use arrow::array::Int64Array;
+    use tidemill_ml::estimator::{Estimator, LinearRegression};
+    use tidemill_ml::matrix::{FeatureKind, FeatureValues, Features};
 
     use super::*;
 
@@ -523,6 +642,56 @@ mod tests {
     fn ordered(batches: &[RecordBatch]) -> Vec<i64> {
         let rows = in_order(batches, &["a".to_owned(), "b".to_owned()]).unwrap();
         rows["x"].as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+    }
+
+    fn task(fold: Option<u32>, permutation_importance: bool) -> TrainTask {
+        let matrix = MatrixRef {
+            urls: Vec::new(),
+            size_bytes: 0,
+            key: Vec::new(),
+            features: String::new(),
+            label: "y".to_owned(),
+            problem: ProblemType::Regression,
+            n_classes: 0,
+            weight: None,
+            fold: "fold".to_owned(),
+            shard_of: Vec::new(),
+        };
+        TrainTask {
+            group: 0,
+            matrix,
+            fold,
+            estimator: "linear_regression".to_owned(),
+            candidates: Vec::new(),
+            metric: "rmse".to_owned(),
+            threshold: 0.5,
+            permutation_importance,
+            row_share: 1.0,
+            seed: 1,
+            keep_at: None,
+        }
+    }
+
+    #[test]
+    fn features_are_shuffled_for_the_fit_on_all_folds_that_asks_for_it() {
+        let number = |name: &str| Feature { name: name.to_owned(), kind: FeatureKind::Number };
+        let column = |by: usize| (0..300).map(|i| (i * by % 101) as f64).collect::<Vec<_>>();
+        let label = column(37).iter().zip(column(53)).map(|(a, b)| 0.5 * a + 4.0 * b).collect();
+        let values = [37, 53].map(|by| FeatureValues::Number(column(by).into())).to_vec();
+        let x = Features { features: Arc::new([number("a"), number("b")]), values, n_rows: 300 };
+        let matrix = Matrix::new(x, label, ProblemType::Regression);
+        let (rows, ctx): (Vec<u32>, _) = ((0..300).collect(), FitContext::new(1));
+        let model = LinearRegression.fit(&matrix, &rows, &[Params::new()], &ctx).remove(0).unwrap();
+        let found = |task: &TrainTask| {
+            let evaluator = Evaluator::new(task, Some(matrix.x.clone()), matrix.label.to_vec()).unwrap();
+            evaluator.judge(model.as_ref(), &ctx).unwrap().importances
+        };
+        assert_eq!(found(&task(Some(0), true)), Importances::default());
+        let without = found(&task(None, false));
+        assert!(without.permutation.is_empty() && without.of_model[0].0 == "b");
+        let permutation = found(&task(None, true)).permutation;
+        assert_eq!(permutation.iter().map(|i| &i.feature[..]).collect::<Vec<_>>(), ["b", "a"]);
+        assert!(permutation[0].mean > 4.0 * permutation[1].mean && permutation[1].mean > 1.0);
     }
 
     #[test]

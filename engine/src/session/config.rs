@@ -74,8 +74,11 @@ fn shared(config: SessionConfig, services: Arc<Services>) -> SessionConfig {
 }
 
 /// The configuration of a session in this process.
-pub(super) fn local_config(plugins: &Plugins) -> SessionConfig {
+pub(super) fn local_config(plugins: &Plugins, memory_bytes: Option<usize>) -> SessionConfig {
     let services = Services::new(plugins.clone(), "in process");
+    if let Some(bytes) = memory_bytes {
+        services.kept.set_budget(bytes as u64);
+    }
     let config = shared(SessionConfig::new(), Arc::new(services));
     config
         .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
@@ -169,6 +172,7 @@ pub(super) fn registry(location: Location, plugins: &Plugins) -> Result<Registry
 /// When DataFusion cannot build a state.
 pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
     let services = Arc::new(Services::new(plugins.clone(), process));
+    let kept = Arc::clone(&services.kept);
     let config = {
         let services = Arc::clone(&services);
         move || ballista_config(Arc::clone(&services))
@@ -186,6 +190,7 @@ pub fn runtime_hooks(plugins: &Plugins, process: &str) -> Result<RuntimeHooks> {
         physical_codec: Arc::new(TidemillPhysicalCodec::default()),
         logical_codec: Arc::new(TidemillLogicalCodec::default()),
         functions: Arc::new(functions),
+        kept,
     })
 }
 

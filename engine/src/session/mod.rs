@@ -2,6 +2,7 @@
 
 mod asof;
 mod config;
+mod kept;
 mod one_task;
 mod planner;
 mod remote;
@@ -24,6 +25,7 @@ use tidemill_ml::registry::{ModelRef, Registry};
 pub use asof::AsofOptions;
 pub(crate) use asof::{parse_statement, view_query};
 pub use config::{Plugins, runtime_hooks};
+pub use kept::KeptShards;
 pub use services::{Services, services};
 pub(crate) use statements::CommitNote;
 pub use statements::{WriteMode, Written};
@@ -118,7 +120,7 @@ impl Session {
     pub async fn open(options: SessionOptions) -> Result<Self> {
         let ctx = match &options.cluster {
             None => SessionContext::new_with_state(config::session_state(
-                config::local_config(&options.plugins),
+                config::local_config(&options.plugins, options.memory_bytes),
                 &options.plugins,
                 options.memory_bytes,
             )?),

@@ -59,8 +59,8 @@ impl ExtensionPlanner for NodePlanner {
             Some(Arc::new(ScoreExec::try_new(input, n.calls.clone(), n.arg_indices()?)?))
         } else if let Some(n) = any.downcast_ref::<WriteNode>() {
             Some(Arc::new(ParallelSinkExec::try_new(input, n.spec.clone())?))
-        } else if any.is::<TrainNode>() {
-            Some(Arc::new(TrainExec::new(input)))
+        } else if let Some(n) = any.downcast_ref::<TrainNode>() {
+            Some(Arc::new(TrainExec::new(input, n.question().cloned())))
         } else {
             None
         })

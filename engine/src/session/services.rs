@@ -16,6 +16,7 @@ use tidemill_ml::model::{ModelCache, ScoringModel};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::config::{Plugins, registry};
+use super::kept::KeptShards;
 use crate::plan::score::PinnedModel;
 use crate::plan::train::{MatrixRef, read_matrix};
 
@@ -33,6 +34,8 @@ pub struct Services {
     pub plugins: Plugins,
     /// The process's name in records: its executor id, or `in process`.
     pub process: String,
+    /// What is kept of shards.
+    pub kept: Arc<KeptShards>,
     models: ModelCache,
     matrices: Mutex<VecDeque<(MatrixRef, MatrixSlot)>>,
 }
@@ -46,7 +49,13 @@ impl fmt::Debug for Services {
 impl Services {
     /// Empty caches of the process named `process`.
     pub fn new(plugins: Plugins, process: impl Into<String>) -> Self {
-        Self { plugins, process: process.into(), models: ModelCache::new(MAX_MODELS), matrices: Mutex::default() }
+        Self {
+            plugins,
+            process: process.into(),
+            kept: Arc::default(),
+            models: ModelCache::new(MAX_MODELS),
+            matrices: Mutex::default(),
+        }
     }
 
     /// The model, loaded and verified once for the process.
@@ -66,16 +75,22 @@ impl Services {
     /// A file that is not there or damaged.
     pub async fn matrix(&self, r: &MatrixRef, _runtime: &RuntimeEnv) -> Result<Arc<Matrix>> {
         let slot = self.slot(r).await;
-        let matrix = slot.get_or_try_init(|| async {
-            let mut files = Vec::with_capacity(r.urls.len());
-            for url in &r.urls {
-                let location = Location::parse(url)?;
-                let store = location.store()?;
-                files.push(store.get(&location.prefix()).await?.bytes().await?);
-            }
-            Ok::<_, DataFusionError>(Arc::new(read_matrix(r, &files)?))
-        });
+        let matrix = slot.get_or_try_init(|| async { Ok::<_, DataFusionError>(Arc::new(self.read(r).await?)) });
         matrix.await.map(Arc::clone)
+    }
+
+    /// The matrix, read now.
+    ///
+    /// # Errors
+    /// A file that is not there or damaged.
+    pub(crate) async fn read(&self, r: &MatrixRef) -> Result<Matrix> {
+        let mut files = Vec::with_capacity(r.urls.len());
+        for url in &r.urls {
+            let location = Location::parse(url)?;
+            let store = location.store()?;
+            files.push(store.get(&location.prefix()).await?.bytes().await?);
+        }
+        read_matrix(r, &files)
     }
 
     async fn slot(&self, r: &MatrixRef) -> MatrixSlot {

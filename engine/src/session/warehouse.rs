@@ -61,16 +61,17 @@ impl Warehouse {
 
     /// Deletes what a run kept there. What cannot be deleted stays behind with a warning: the run's result holds.
     pub async fn delete_scratch(&self, run: &str) {
-        let scratch = self.scratch(run);
-        let deleted = async {
-            for file in scratch.list().await? {
-                scratch.at(&file.location).delete().await?;
-            }
-            Ok::<_, ConnectorError>(())
-        };
-        if let Err(error) = deleted.await {
-            tracing::warn!(%error, "scratch files of a run stay behind at {scratch}");
-        }
+        delete_all(&self.scratch(run)).await;
+    }
+
+    /// Where a search keeps the outcomes of its groups until its run is recorded, by the digest of what decides them.
+    pub fn search(&self, digest: &str) -> Location {
+        self.root.join("searches").join(digest)
+    }
+
+    /// Deletes what a search kept there, as [`Self::delete_scratch`].
+    pub async fn delete_search(&self, digest: &str) {
+        delete_all(&self.search(digest)).await;
     }
 
     /// Where a table lies.
@@ -185,5 +186,17 @@ impl Warehouse {
             records.extend(self.record(&run).await?);
         }
         Ok(records)
+    }
+}
+
+async fn delete_all(folder: &Location) {
+    let deleted = async {
+        for file in folder.list().await? {
+            folder.at(&file.location).delete().await?;
+        }
+        Ok::<_, ConnectorError>(())
+    };
+    if let Err(error) = deleted.await {
+        tracing::warn!(%error, "files of a run stay behind at {folder}");
     }
 }

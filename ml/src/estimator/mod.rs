@@ -24,6 +24,7 @@ mod problem;
 pub mod random_forest;
 mod registry;
 mod search;
+pub mod sharded;
 mod support;
 
 pub use decision_tree::DecisionTree;
@@ -95,6 +96,11 @@ pub trait Estimator: Debug + Send + Sync {
         ctx: &FitContext,
     ) -> Vec<Result<Box<dyn Model>>>;
 
+    /// The same by passes over shards, for rows that no process holds at once; none where it has to see all rows.
+    fn sharded(&self) -> Option<&dyn sharded::ShardedEstimator> {
+        None
+    }
+
     /// Reads back a model of this estimator from what [`Model::save`] gave.
     ///
     /// # Errors
@@ -130,6 +136,11 @@ pub trait Model: Debug + Send + Sync {
 
     /// How much each feature of the one-hot view (linear) or each feature (trees) matters, by name; may be empty.
     fn importances(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+
+    /// How many splits each feature has in a model of trees, by name in the features' order; empty for other models.
+    fn split_counts(&self) -> Vec<(String, u64)> {
         Vec::new()
     }
 }

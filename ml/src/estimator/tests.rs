@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::testing::{labelled_data, linear_data, params, slice, tree_data};
+use super::support::testing::{TestShards, labelled_data, linear_data, params, slice, some_weights, tree_data};
 use super::*;
 use crate::matrix::FeatureValues;
 
@@ -71,6 +71,16 @@ fn all() -> Vec<(Box<dyn Estimator>, Matrix, Vec<Params>)> {
                 params(json!({"max_iter": 2, "layers": [24, 8], "l2": 1e-4, "batch_size": 1000})),
             ],
         ),
+        (
+            Box::new(MultilayerPerceptron),
+            labelled_data(6_000, "class"),
+            vec![params(json!({"max_iter": 1})), params(json!({"max_iter": 1, "layers": [8, 4]}))],
+        ),
+        (
+            Box::new(MultilayerPerceptron),
+            labelled_data(6_000, "number"),
+            vec![params(json!({"max_iter": 1})), params(json!({"max_iter": 1, "layers": [8, 4]}))],
+        ),
     ]
 }
 
@@ -130,6 +140,7 @@ fn saving_and_loading_is_identity() {
             assert_eq!(loaded.save().unwrap(), artifacts);
             assert_eq!(loaded.estimator(), estimator.name());
             assert_eq!(loaded.importances(), model.importances());
+            assert_eq!(loaded.split_counts(), model.split_counts());
             assert_eq!(bits(&*loaded, &matrix.x), bits(&*model, &matrix.x));
         }
     }
@@ -183,7 +194,7 @@ fn labels_to_learn_nothing_from_are_errors_that_say_so() {
         let (label, expected) = if matrix.problem.is_classification() {
             (1.0, ["one class only", "training rows are 1"])
         } else {
-            (f64::NAN, ["must be a finite number", "16000 of 16000 training rows have none"])
+            (f64::NAN, ["must be a finite number", "training rows have none"])
         };
         matrix.label = vec![label; matrix.label.len()].into();
         candidates.push(params(json!({"no_such": 1})));
@@ -261,5 +272,76 @@ fn other_columns_are_refused() {
         x.values.truncate(3);
         let error = model.predict(&x).unwrap_err().to_string();
         assert!(error.contains("got x0, x1, x2"), "{error}");
+    }
+}
+
+/// The estimators that train over shards, with weights or without.
+fn all_sharded() -> impl Iterator<Item = (Arc<dyn Estimator>, Matrix, Vec<Params>)> {
+    let is_sharded = |(estimator, matrix, _): &(Box<dyn Estimator>, Matrix, _)| {
+        estimator.sharded().is_some() && matrix.problem != ProblemType::Multiclass
+    };
+    all().into_iter().filter(is_sharded).flat_map(|(estimator, matrix, candidates)| {
+        let weighted = Matrix { weight: Some(some_weights(matrix.x.n_rows)), ..matrix.clone() };
+        let of_the_same: Arc<dyn Estimator> = estimator.into();
+        [(Arc::clone(&of_the_same), matrix, candidates.clone()), (of_the_same, weighted, candidates)]
+    })
+}
+
+fn fit_shards(estimator: &dyn Estimator, shards: &TestShards<'_>, candidates: &[Params]) -> Vec<Box<dyn Model>> {
+    let fitted = estimator.sharded().unwrap().fit_shards(shards, candidates, &FitContext::new(7));
+    fitted.into_iter().map(|m| m.unwrap()).collect()
+}
+
+#[test]
+fn models_over_shards_are_those_in_memory_up_to_rounding() {
+    for (estimator, matrix, candidates) in all_sharded() {
+        let all: Vec<u32> = (0..matrix.x.n_rows as u32).collect();
+        let in_memory = estimator.fit(&matrix, &all, &candidates, &FitContext::new(7));
+        for n_shards in [1, 5] {
+            let shards = TestShards::new(&*estimator, &matrix, n_shards, false);
+            for (ours, theirs) in fit_shards(&*estimator, &shards, &candidates).iter().zip(&in_memory) {
+                let (ours, theirs) =
+                    (ours.predict(&matrix.x).unwrap(), theirs.as_ref().unwrap().predict(&matrix.x).unwrap());
+                let furthest =
+                    ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+                assert!(furthest < 1e-7, "{} over {n_shards} shards is {furthest} off", estimator.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_of_shards_changes_no_bit() {
+    for (estimator, matrix, candidates) in all_sharded() {
+        let saved = |forgets| -> Vec<Artifacts> {
+            let shards = TestShards::new(&*estimator, &matrix, 3, forgets);
+            fit_shards(&*estimator, &shards, &candidates).iter().map(|m| m.save().unwrap()).collect()
+        };
+        assert!(saved(false) == saved(true), "{}", estimator.name());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_rows_is_found_over_shards_too() {
+    for (estimator, matrix, candidates) in all_sharded() {
+        let with_weight = |w: f64| Matrix { weight: Some(vec![w; matrix.x.n_rows].into()), ..matrix.clone() };
+        let with_label = |label: f64| Matrix { label: vec![label; matrix.x.n_rows].into(), ..matrix.clone() };
+        let mut gaps = matrix.clone();
+        gaps.x.values[2] = FeatureValues::Number(vec![f64::NAN; matrix.x.n_rows].into());
+        let wrong = [with_weight(-1.0), with_weight(0.0), with_label(f64::NAN), gaps];
+        let all: Vec<u32> = (0..matrix.x.n_rows as u32).collect();
+        for wrong in wrong {
+            let shards = TestShards::new(&*estimator, &wrong, 3, false);
+            let in_memory = estimator.fit(&wrong, &all, &candidates[..1], &FitContext::new(7)).remove(0);
+            let sharded =
+                estimator.sharded().unwrap().fit_shards(&shards, &candidates[..1], &FitContext::new(7)).remove(0);
+            match in_memory {
+                Ok(_) => assert!(sharded.is_ok()),
+                Err(e) => {
+                    let (ours, theirs) = (sharded.unwrap_err().to_string(), e.to_string());
+                    assert_eq!(ours.split([';', ',']).next(), theirs.split([';', ',']).next());
+                }
+            }
+        }
     }
 }

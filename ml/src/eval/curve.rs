@@ -62,6 +62,64 @@ pub(super) fn roc_area(counts: &[Counts]) -> f64 {
     twice_area as f64 / (2.0 * before.0 as f64 * before.1 as f64)
 }
 
+/// A row with a weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ranked {
+    score: f64,
+    is_positive: bool,
+    weight: f64,
+}
+
+impl Ranked {
+    /// A row; -0 and 0 are one score.
+    pub(super) fn new(score: f64, is_positive: bool, weight: f64) -> Self {
+        Self { score: score + 0.0, is_positive, weight }
+    }
+}
+
+/// The weights of class 1 and of class 0 among rows of equal scores, from the highest score down. Sums do not depend on
+/// the order in which the rows came.
+fn weights_of_ties(rows: &mut [Ranked]) -> impl Iterator<Item = (f64, f64)> {
+    rows.sort_unstable_by(|a, b| {
+        let ties = || a.is_positive.cmp(&b.is_positive).then(a.weight.total_cmp(&b.weight));
+        b.score.total_cmp(&a.score).then_with(ties)
+    });
+    rows.chunk_by(|a, b| a.score == b.score).map(|ties| {
+        let of = |class| ties.iter().filter(|row| row.is_positive == class).map(|row| row.weight).sum();
+        (of(true), of(false))
+    })
+}
+
+/// The area under the ROC curve of rows with weights, both classes among them.
+pub(super) fn weighted_roc_area(rows: &mut [Ranked]) -> f64 {
+    let (mut positives, mut negatives, mut area) = (0.0, 0.0, 0.0);
+    for (more_positives, more_negatives) in weights_of_ties(rows) {
+        area += more_negatives * (positives + more_positives / 2.0);
+        positives += more_positives;
+        negatives += more_negatives;
+    }
+    area / positives / negatives
+}
+
+/// The rate of class 1 in the `share` of the rows with the highest scores over that in all rows; none where there is no
+/// class 1. Of rows with equal scores that are not all within the share, as large a part of each counts.
+pub(super) fn lift_of(rows: &mut [Ranked], share: f64) -> Option<f64> {
+    let ties: Vec<(f64, f64)> = weights_of_ties(rows).collect();
+    let (positives, negatives) = ties.iter().fold((0.0, 0.0), |sum, ties| (sum.0 + ties.0, sum.1 + ties.1));
+    if positives == 0.0 {
+        return None;
+    }
+    let most = share * (positives + negatives);
+    let (mut taken, mut found) = (0.0, 0.0);
+    for (positives, negatives) in ties {
+        let weight = positives + negatives;
+        let part = ((most - taken) / weight).clamp(0.0, 1.0);
+        taken += weight * part;
+        found += positives * part;
+    }
+    Some(found / positives / share)
+}
+
 /// The area under the precision-recall curve by the trapezoid rule, as Spark's `areaUnderPR`: the curve starts at
 /// recall 0 with the precision of the highest score.
 ///

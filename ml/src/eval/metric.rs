@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::multiclass::ClassMeans;
 use super::regression::RegressionMetrics;
 use super::report::confusion;
-use super::{Predicted, accuracy, area_under_pr, area_under_roc, brier, f1, log_loss, multiclass_log_loss, silhouette};
+use super::{
+    Predicted, accuracy, area_under_pr, area_under_roc, brier, calibration_error, f1, log_loss,
+    multiclass_calibration_error, multiclass_log_loss, silhouette,
+};
 use crate::estimator::ProblemType::{self, Binary, Clustering, Multiclass, Regression};
 use crate::suggest::did_you_mean;
 use crate::{MlError, Result};
@@ -27,6 +30,8 @@ pub enum Metric {
     Accuracy,
     /// See [`brier`].
     Brier,
+    /// See [`calibration_error`] and [`multiclass_calibration_error`].
+    CalibrationError,
     /// See [`f1`], at the threshold; of more classes, the mean weighted by how often each is a label, as Spark ML's `f1`.
     F1,
     /// The mean precision of the classes, weighted by how often each is a label.
@@ -51,12 +56,13 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AreaUnderRoc,
         Self::AreaUnderPr,
         Self::LogLoss,
         Self::Accuracy,
         Self::Brier,
+        Self::CalibrationError,
         Self::F1,
         Self::WeightedPrecision,
         Self::WeightedRecall,
@@ -77,6 +83,7 @@ impl Metric {
             Self::LogLoss => "log_loss",
             Self::Accuracy => "accuracy",
             Self::Brier => "brier",
+            Self::CalibrationError => "calibration_error",
             Self::F1 => "f1",
             Self::WeightedPrecision => "weighted_precision",
             Self::WeightedRecall => "weighted_recall",
@@ -94,7 +101,7 @@ impl Metric {
     pub fn problems(self) -> &'static [ProblemType] {
         match self {
             Self::AreaUnderRoc | Self::AreaUnderPr | Self::Brier => &[Binary],
-            Self::LogLoss | Self::Accuracy | Self::F1 => &[Binary, Multiclass],
+            Self::LogLoss | Self::Accuracy | Self::CalibrationError | Self::F1 => &[Binary, Multiclass],
             Self::WeightedPrecision | Self::WeightedRecall | Self::MacroF1 => &[Multiclass],
             Self::Rmse | Self::Mse | Self::Mae | Self::R2 | Self::ExplainedVariance => &[Regression],
             Self::Silhouette => &[Clustering],
@@ -130,7 +137,7 @@ impl Metric {
 
     /// Whether more is better.
     pub fn larger_is_better(self) -> bool {
-        !matches!(self, Self::LogLoss | Self::Brier | Self::Rmse | Self::Mse | Self::Mae)
+        !matches!(self, Self::LogLoss | Self::Brier | Self::CalibrationError | Self::Rmse | Self::Mse | Self::Mae)
     }
 
     /// Whether one value beats another; NaN beats nothing.
@@ -153,6 +160,8 @@ impl Metric {
             Self::LogLoss => multiclass_log_loss(predictions, labels, rows.n_classes),
             Self::Accuracy if is_binary => accuracy(predictions, labels, rows.threshold),
             Self::Brier => brier(predictions, labels),
+            Self::CalibrationError if is_binary => calibration_error(predictions, labels),
+            Self::CalibrationError => multiclass_calibration_error(predictions, labels, rows.n_classes),
             Self::F1 if is_binary => f1(predictions, labels, rows.threshold),
             Self::Accuracy | Self::F1 | Self::WeightedPrecision | Self::WeightedRecall | Self::MacroF1 => {
                 let means = ClassMeans::of_confusion(&confusion(predictions, labels, rows.n_classes)?);

@@ -4,19 +4,26 @@
 //! on the order of the rows.
 
 mod aggregate;
+mod calibration_error;
 mod curve;
+mod f_measure;
 mod fixed;
+mod log_loss;
 mod metric;
 pub mod multiclass;
+mod permutation;
 mod probability;
+mod ranking;
 pub mod regression;
 mod report;
 mod silhouette;
 mod threshold;
 
 pub use aggregate::aggregate_udfs;
+pub use calibration_error::{calibration_error, multiclass_calibration_error};
 pub use curve::{RocPoint, area_under_pr, area_under_roc, roc_curve};
 pub use metric::Metric;
+pub use permutation::{MOST_ROWS, N_REPEATS, PermutationImportance, permutation_importances};
 pub use probability::{accuracy, brier, f1, log_loss, multiclass_log_loss};
 pub use report::{CalibrationBin, Evaluation, calibration};
 pub use silhouette::silhouette;

@@ -174,16 +174,20 @@ async fn aggregates_refuse_other_types() {
     assert!(error.contains("takes a score and a label"), "{error}");
 }
 
-/// A prediction and a label.
-type Row = (Option<f64>, Option<f64>);
+/// A prediction, a label and a weight.
+type Row = (Option<f64>, Option<f64>, Option<f64>);
 
-/// A session with our evaluators and a table `t(prediction, label)` of some partitions.
+/// A session with our evaluators and a table `t(prediction, label, weight)` of some partitions.
 fn predicted(rows: &[Row], partitions: usize) -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions));
     aggregate_udfs().into_iter().for_each(|f| ctx.register_udaf(Arc::unwrap_or_clone(f)));
     let batch = |rows: &[Row]| {
         let column = |of: fn(&Row) -> Option<f64>| Arc::new(rows.iter().map(of).collect::<Float64Array>()) as ArrayRef;
-        let columns = [("prediction", column(|r| r.0), true), ("label", column(|r| r.1), true)];
+        let columns = [
+            ("prediction", column(|r| r.0), true),
+            ("label", column(|r| r.1), true),
+            ("weight", column(|r| r.2), true),
+        ];
         RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     };
     let schema = batch(&[]).schema();
@@ -222,26 +226,113 @@ fn assert_near(got: &serde_json::Value, expected: &serde_json::Value, path: &str
     }
 }
 
+/// What the fixture's kinds are by our functions; `weight` is what follows their arguments.
+fn measured(kind: &str, weight: &str) -> String {
+    if kind != "scores" {
+        return format!("{kind}_metrics(prediction, label{weight})");
+    }
+    let of = |function: &str| format!("'{function}', {function}(prediction, label{weight})");
+    let lift = |share: &str| format!("'lift_{share}', lift(prediction, label, {share}{weight})");
+    let all = [of("roc_auc"), of("log_loss"), of("calibration_error"), lift("0.1"), lift("0.37")];
+    format!("named_struct({})", all.join(", "))
+}
+
 #[tokio::test]
-async fn evaluators_are_those_of_spark() {
+async fn evaluators_are_those_of_spark_and_scikit_learn() {
     let fixture: serde_json::Value =
         serde_json::from_str(include_str!("../../tests/fixtures/evaluators.json")).unwrap();
-    for kind in ["multiclass", "regression"] {
-        for (n, case) in fixture[kind].as_array().unwrap().iter().enumerate() {
-            let row = |row: &serde_json::Value| (row[0].as_f64(), row[1].as_f64());
+    for (name, cases) in fixture.as_object().unwrap() {
+        let (kind, weight) = name.strip_prefix("weighted_").map_or((&name[..], ""), |kind| (kind, ", weight"));
+        for (n, case) in cases.as_array().unwrap().iter().enumerate() {
+            let row = |row: &serde_json::Value| (row[0].as_f64(), row[1].as_f64(), row[2].as_f64());
             let mut rows: Vec<_> = case["rows"].as_array().unwrap().iter().map(row).collect();
-            rows.extend([(None, Some(1.0)), (Some(1.0), None)]);
+            let n_rows = rows.iter().filter(|row| row.2 != Some(0.0)).count();
+            rows.extend([(None, Some(1.0), Some(1.0)), (Some(1.0), None, Some(1.0))]);
             let mut found = Vec::new();
             for partitions in [1, 2, 5] {
                 rows.reverse();
-                let sql = format!("select {kind}_metrics(prediction, label) as found from t");
-                found.push(one_row(&predicted(&rows, partitions), &sql).await);
+                let ctx = predicted(&rows, partitions);
+                let sql = format!("select {} as found from t", measured(kind, weight));
+                let mut all = one_row(&ctx, &sql).await;
+                for beta in ["0.5", "2.0"].into_iter().filter(|_| kind == "multiclass") {
+                    let sql = format!("select weighted_f_measure(prediction, label, {beta}{weight}) as found from t");
+                    all[format!("f_measure_{beta}")] = one_row(&ctx, &sql).await;
+                }
+                found.push(all);
             }
-            assert_near(&found[0], &case["expected"], &format!("{kind} {n}"));
-            assert_eq!(found[0]["count"].as_u64(), Some(rows.len() as u64 - 2));
-            assert!(found.iter().all(|f| *f == found[0]), "{kind} {n} depends on the partitions");
+            assert_near(&found[0], &case["expected"], &format!("{name} {n}"));
+            assert!(kind == "scores" || found[0]["count"].as_u64() == Some(n_rows as u64));
+            assert!(found.iter().all(|f| *f == found[0]), "{name} {n} depends on the partitions");
         }
     }
+}
+
+async fn error_of(ctx: &SessionContext, sql: &str) -> String {
+    match ctx.sql(sql).await {
+        Ok(df) => df.collect().await.unwrap_err().to_string(),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn weights_that_are_none_are_errors() {
+    let functions = [
+        "roc_auc(prediction, label",
+        "log_loss(prediction, label",
+        "calibration_error(prediction, label",
+        "lift(prediction, label, 0.5",
+        "weighted_f_measure(prediction, label, 2",
+        "regression_metrics(prediction, label",
+        "multiclass_metrics(prediction, label",
+    ];
+    for (weight, got) in [(None, "null"), (Some(f64::NAN), "NaN"), (Some(-1.0), "-1"), (Some(f64::INFINITY), "inf")] {
+        let ctx = predicted(&[(Some(0.5), Some(1.0), Some(1.0)), (Some(0.25), Some(0.0), weight)], 2);
+        for function in functions {
+            let name = function.split('(').next().unwrap();
+            let error = error_of(&ctx, &format!("select {function}, weight) from t")).await;
+            assert!(
+                error.contains(&format!("{name}: a weight must be a finite number of at least 0, got {got}")),
+                "{error}"
+            );
+        }
+    }
+    let ctx = predicted(&[], 1);
+    for function in functions {
+        let error = error_of(&ctx, &format!("select {function}, weight, 1) from t")).await;
+        assert!(error.contains("takes a"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn shares_and_betas_are_checked() {
+    let ctx = predicted(&[(Some(0.5), Some(1.0), None), (Some(0.25), Some(0.0), None)], 1);
+    for (call, expected) in [
+        ("lift(prediction, label, 0)", "a number above 0, up to 1, got 0"),
+        ("lift(prediction, label, 1.5)", "a number above 0, up to 1, got 1.5"),
+        ("lift(prediction, label, prediction)", "the share must be a literal"),
+        ("weighted_f_measure(prediction, label, -1)", "a finite number of at least 0, got -1"),
+        ("weighted_f_measure(prediction, label, label)", "beta must be a literal"),
+    ] {
+        let error = error_of(&ctx, &format!("select {call} from t")).await;
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(one_row(&ctx, "select lift(prediction, label, 1) as found from t").await, 1.0);
+    assert_eq!(one_row(&ctx, "select lift(prediction, label, 0.5) as found from t").await, 2.0);
+    let without = "select lift(prediction, label, 0.5) as found from t where label = 0";
+    assert!(one_row(&ctx, without).await.is_null());
+}
+
+#[test]
+fn calibration_errors_are_of_the_most_probable_class() {
+    let probabilities = [0.75, 0.25, 0.0, 0.1, 0.75, 0.15, 0.2, 0.2, 0.6];
+    let of = |labels: &[f64]| multiclass_calibration_error(&probabilities, labels, 3).unwrap();
+    assert_eq!(of(&[0.0, 1.0, 2.0]), (0.5 + 0.4) / 3.0);
+    assert_eq!(of(&[0.0, 2.0, 2.0]), (0.5 + 0.4) / 3.0);
+    assert_eq!(of(&[1.0, 2.0, 0.0]), (1.5 + 0.6) / 3.0);
+    // 0.1 is of the first bin and 0.10001 of the second.
+    assert!((calibration_error(&[0.1, 0.0], &[0.0, 0.1_f64.floor()]).unwrap() - 0.05).abs() < 1e-15);
+    let error = calibration_error(&[0.1, 0.10001], &[1.0, 0.0]).unwrap();
+    assert!((error - (0.9 + 0.10001) / 2.0).abs() < 1e-15);
 }
 
 #[tokio::test]
@@ -258,7 +349,7 @@ async fn evaluators_of_few_rows() {
     assert_eq!(found["count"].as_u64(), Some(0));
     assert!(all_null(found, &["count"]));
 
-    let one = predicted(&[(Some(2.0), Some(5.0))], 1);
+    let one = predicted(&[(Some(2.0), Some(5.0), None)], 1);
     let found = one_row(&one, "select regression_metrics(prediction, label) as found from t").await;
     let expected = serde_json::json!(
         {"count": 1, "mse": 9.0, "rmse": 3.0, "mae": 3.0, "r2": null, "explained_variance": 9.0});
@@ -285,19 +376,10 @@ async fn classes_are_of_any_type_and_not_too_many() {
         "recall": 0.0, "f1": 0.0, "false_positive_rate": 0.5})
     );
 
-    let error = |sql: String| {
-        let ctx = ctx.clone();
-        async move {
-            match ctx.sql(&sql).await {
-                Ok(df) => df.collect().await.unwrap_err().to_string(),
-                Err(e) => e.to_string(),
-            }
-        }
-    };
     let many = "select multiclass_metrics(value, value) from generate_series(1, 10001)";
-    assert!(error(many.to_owned()).await.contains("more than 10000 classes"));
-    let lists = error("select multiclass_metrics([1], [2])".to_owned()).await;
+    assert!(error_of(&ctx, many).await.contains("more than 10000 classes"));
+    let lists = error_of(&ctx, "select multiclass_metrics([1], [2])").await;
     assert!(lists.contains("takes a prediction and a label that compare"), "{lists}");
-    let text = error("select regression_metrics('a', 1.0)".to_owned()).await;
+    let text = error_of(&ctx, "select regression_metrics('a', 1.0)").await;
     assert!(text.contains("regression_metrics takes a number, got Utf8"), "{text}");
 }

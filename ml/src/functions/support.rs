@@ -78,7 +78,7 @@ pub(super) fn condition(values: &[ArrayRef]) -> Option<&BooleanArray> {
 }
 
 /// The literal that an aggregate has as its argument number `index`.
-pub(super) fn literal_argument(args: &AccumulatorArgs<'_>, index: usize) -> Option<ScalarValue> {
+pub(crate) fn literal_argument(args: &AccumulatorArgs<'_>, index: usize) -> Option<ScalarValue> {
     args.exprs.get(index)?.downcast_ref::<Literal>().map(|literal| literal.value().clone())
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::DataFrame;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::stage::{Scope, Stage, StageRegistry};
@@ -80,6 +81,15 @@ impl Subset {
     pub fn profiled(self) -> Self {
         Self { profiled: true, ..self }
     }
+}
+
+/// Stages that are fitted by one query and evaluated by one projection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StageLevel {
+    /// The stages' labels, as `stage 2 (standard_scaler)`.
+    pub stages: Vec<String>,
+    /// How many of them learn anything of the rows.
+    pub n_learning: usize,
 }
 
 /// What a fit gave.
@@ -189,6 +199,21 @@ impl Pipeline {
     pub fn validate(&self, input: &Schema) -> Result<()> {
         let bound = self.bind(input, &[])?;
         plan::check(&bound.stages, &bound.labels, input)
+    }
+
+    /// The stages by level, as a fit over a table with these columns takes them.
+    ///
+    /// # Errors
+    /// Those of [`Self::validate`].
+    pub fn levels(&self, input: &Schema) -> Result<Vec<StageLevel>> {
+        let bound = self.bind(input, &[])?;
+        plan::check(&bound.stages, &bound.labels, input)?;
+        let learning = plan::learning(&bound.stages, input)?;
+        let level = |stages: Vec<usize>| StageLevel {
+            stages: stages.iter().map(|&i| bound.labels[i].clone()).collect(),
+            n_learning: stages.iter().filter(|&&i| learning[i]).count(),
+        };
+        Ok(plan::stage_levels(&bound.stages).into_iter().map(level).collect())
     }
 
     /// Fits the pipeline for each of several subsets of the rows of `df` at once.

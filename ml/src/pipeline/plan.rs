@@ -34,6 +34,17 @@ pub(super) fn check(stages: &[Arc<dyn Stage>], labels: &[String], input: &Schema
     if no_features { Err(MlError::Invalid("the pipeline has no features".to_owned())) } else { Ok(()) }
 }
 
+/// Which stages ask for aggregates of the rows. One that cannot say before others are fitted is taken to.
+pub(super) fn learning(stages: &[Arc<dyn Stage>], input: &Schema) -> Result<Vec<bool>> {
+    let mut scope = Scope::of(input);
+    let mut learning = Vec::with_capacity(stages.len());
+    for stage in stages {
+        learning.push(stage.aggregates(&scope).map_or(true, |aggregates| !aggregates.is_empty()));
+        stage.plan(&scope)?.into_iter().for_each(|column| scope.put(column));
+    }
+    Ok(learning)
+}
+
 /// The levels of declared stages.
 pub(super) fn stage_levels(stages: &[Arc<dyn Stage>]) -> Vec<Vec<usize>> {
     let reads: Vec<Vec<String>> = stages.iter().map(|stage| [stage.inputs(), stage.fit_inputs()].concat()).collect();

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::family::Deviance;
-use super::{Family, GeneralizedLinearRegressionModel, GeneralizedLinearRegressionParams};
+use super::{Family, GeneralizedLinearRegressionModel, GeneralizedLinearRegressionParams, Link};
+use crate::codec::exact;
+use crate::estimator::sharded::Shards;
 use crate::estimator::support::linear::{
-    Design, LinearWeights, Members, Penalty, Rows, Solver, Squared, Stop, fit_groups,
+    Design, LabelMoments, LinearWeights, Members, Passes, Penalty, RowLoss, Rows, ShardedRows, Solver, Squared, Stop,
+    fit_groups,
 };
 use crate::estimator::support::training;
 use crate::estimator::{FitContext, Params, ProblemType};
-use crate::matrix::Matrix;
+use crate::matrix::{Feature, Matrix};
 use crate::{MlError, Result};
 
 /// Deviances below this share of the first one are rounding.
@@ -22,114 +27,137 @@ const LEAST_MEAN: f64 = 1e-10;
 type Fitted = Result<GeneralizedLinearRegressionModel>;
 
 pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
-    let parse = |params| GeneralizedLinearRegressionParams::parse(params, matrix.problem);
-    let parsed: Vec<Result<GeneralizedLinearRegressionParams>> = candidates.iter().map(parse).collect();
-    let target = match Target::new(matrix, rows) {
-        Ok(target) => target,
+    let parsed = parse(candidates, matrix.problem);
+    let (rows, label) = match labelled(matrix, rows) {
+        Ok(labelled) => labelled,
         Err(e) => return training::failed(parsed, &e),
     };
-    let design = |has_intercept| Design::new(matrix, &target.rows, has_intercept);
-    fit_groups(
-        super::NAME,
-        parsed,
-        |p| p.fit_intercept,
-        design,
-        |design, members| fit_members(matrix, &target, design, members, ctx),
-    )
+    let design = |has_intercept| Design::new(matrix, &rows, &label, has_intercept);
+    let fit = |design: &_, members| fit_members(&matrix.x.features, design, members, ctx);
+    fit_groups(super::NAME, parsed, |p| p.fit_intercept, design, fit)
 }
 
-/// The rows and their labels.
-struct Target {
-    rows: Rows,
-    label: Vec<f64>,
+pub(super) fn fit_shards(shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
+    let outline = shards.outline();
+    let parsed = parse(candidates, outline.problem);
+    let is_known = training::is_for(super::NAME, outline.problem, &super::PROBLEMS);
+    let rows = match is_known.and_then(|()| ShardedRows::new(shards)) {
+        Ok(rows) => rows,
+        Err(e) => return training::failed(parsed, &e),
+    };
+    let design = |has_intercept| Ok(rows.design(has_intercept));
+    let fit = |design: &_, members| fit_members(&outline.features, design, members, ctx);
+    fit_groups(super::NAME, parsed, |p| p.fit_intercept, design, fit)
 }
 
-impl Target {
-    fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
-        training::is_for(super::NAME, matrix.problem, &super::PROBLEMS)?;
-        let rows = Rows::new(matrix, rows)?;
-        let label = match matrix.problem {
-            ProblemType::Binary => training::binary_labels(matrix, &rows.numbers)?,
-            _ => training::number_labels(matrix, &rows.numbers)?,
-        };
-        Ok(Self { rows, label })
+fn parse(candidates: &[Params], problem: ProblemType) -> Vec<Result<GeneralizedLinearRegressionParams>> {
+    candidates.iter().map(|params| GeneralizedLinearRegressionParams::parse(params, problem)).collect()
+}
+
+fn labelled(matrix: &Matrix, rows: &[u32]) -> Result<(Rows, Arc<[f64]>)> {
+    training::is_for(super::NAME, matrix.problem, &super::PROBLEMS)?;
+    let rows = Rows::new(matrix, rows)?;
+    let label = match matrix.problem {
+        ProblemType::Binary => training::binary_labels(matrix, &rows.numbers)?,
+        _ => training::number_labels(matrix, &rows.numbers)?,
+    };
+    Ok((rows, label.into()))
+}
+
+/// What is minimised of a row.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Loss {
+    /// Half its deviance.
+    Deviance(Deviance),
+    /// Half the squared distance of its margin from that of its label, which is at least `least`.
+    Margin {
+        /// The link.
+        link: Link,
+        /// The least label.
+        #[serde(with = "exact")]
+        least: f64,
+    },
+}
+
+impl RowLoss for Loss {
+    #[inline]
+    fn loss_and_slope(&self, margin: f64, label: f64) -> (f64, f64) {
+        match self {
+            Self::Deviance(deviance) => deviance.loss_and_slope(margin, label),
+            Self::Margin { link, least } => Squared.loss_and_slope(margin, link.margin(label.max(*least))),
+        }
     }
 
-    /// Checks that the labels are those of a family.
-    fn check(&self, family: Family) -> Result<()> {
-        let wrong = self.label.iter().filter(|y| !family.allows(**y)).count();
-        if wrong == 0 {
-            return Ok(());
+    #[inline]
+    fn curvature(&self, margin: f64, label: f64) -> f64 {
+        match self {
+            Self::Deviance(deviance) => deviance.curvature(margin, label),
+            Self::Margin { .. } => 1.0,
         }
-        Err(MlError::Invalid(format!(
-            "labels of the {} family must be {}; {wrong} of {} training rows have others",
-            family.name(),
-            family.range(),
-            self.label.len()
-        )))
     }
 }
 
 fn fit_members(
-    matrix: &Matrix,
-    target: &Target,
-    design: &Design,
+    features: &Arc<[Feature]>,
+    rows: &impl Passes,
     members: Members<GeneralizedLinearRegressionParams>,
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
     let fit = |params: &GeneralizedLinearRegressionParams| {
-        let point = solve(target, design, params, ctx)?;
-        let weights = LinearWeights::new(Arc::clone(&matrix.x.features), design, &point);
+        let point = solve(rows, params, ctx)?;
+        let weights = LinearWeights::new(Arc::clone(features), rows.columns(), &point);
         Ok(GeneralizedLinearRegressionModel::new(weights, params.family, params.link))
     };
     members.into_iter().map(|(i, params)| (i, fit(&params))).collect()
 }
 
-fn solve(
-    target: &Target,
-    design: &Design,
-    params: &GeneralizedLinearRegressionParams,
-    ctx: &FitContext,
-) -> Result<Vec<f64>> {
-    target.check(params.family)?;
-    let deviance = Deviance { family: params.family, link: params.link };
-    let penalty = Penalty::raw(design, 0.0, params.reg_param);
-    let mut solver = Solver::new(design, deviance, &target.label);
-    let mut start = solver.start(params.link.margin(start_mean(target, params.family)));
-    if !solver.loss(&start).is_finite() {
-        start = least_squares(target, design, params, ctx)?;
+fn solve(rows: &impl Passes, params: &GeneralizedLinearRegressionParams, ctx: &FitContext) -> Result<Vec<f64>> {
+    let GeneralizedLinearRegressionParams { family, link, .. } = *params;
+    check(rows.labels(), family)?;
+    let penalty = Penalty::raw(rows.columns(), 0.0, params.reg_param);
+    let mut solver = Solver::new(rows, Loss::Deviance(Deviance { family, link }));
+    let mut start = solver.start(link.margin(start_mean(rows, family)));
+    if !solver.loss(&start)?.is_finite() {
+        start = least_squares(rows, params, ctx)?;
     }
-    let first = solver.loss(&start);
+    let first = solver.loss(&start)?;
     if !first.is_finite() {
         return Err(MlError::Invalid(format!(
             "no coefficients were found whose means are all {}, as the {} family needs with the {} link; take the log \
              link, or fit_intercept = true",
-            params.family.range(),
-            params.family.name(),
-            params.link.name()
+            family.range(),
+            family.name(),
+            link.name()
         )));
     }
     let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor: ROUNDING * first };
     solver.solve(&penalty, stop, start, ctx)
 }
 
+/// Checks that the labels are those of a family: each allows an interval.
+fn check(labels: LabelMoments, family: Family) -> Result<()> {
+    let LabelMoments { least, largest, .. } = labels;
+    if family.allows(least) && family.allows(largest) {
+        return Ok(());
+    }
+    Err(MlError::Invalid(format!(
+        "labels of the {} family must be {}; those of the training rows are from {least} to {largest}",
+        family.name(),
+        family.range()
+    )))
+}
+
 /// The mean of the labels, as far as it has a margin.
-fn start_mean(target: &Target, family: Family) -> f64 {
-    let mean = target.rows.mean(&target.label);
+fn start_mean(rows: &impl Passes, family: Family) -> f64 {
+    let mean = rows.labels().mean;
     if family == Family::Gaussian { mean } else { mean.max(LEAST_MEAN) }
 }
 
 /// The coefficients whose margins are next to those of the labels: a start where no coefficients have no mean.
-fn least_squares(
-    target: &Target,
-    design: &Design,
-    params: &GeneralizedLinearRegressionParams,
-    ctx: &FitContext,
-) -> Result<Vec<f64>> {
-    let least = LEAST_START * start_mean(target, params.family);
-    let margins: Vec<f64> = target.label.iter().map(|y| params.link.margin(y.max(least))).collect();
-    let mut solver = Solver::new(design, Squared, &margins);
+fn least_squares(rows: &impl Passes, params: &GeneralizedLinearRegressionParams, ctx: &FitContext) -> Result<Vec<f64>> {
+    let least = LEAST_START * start_mean(rows, params.family);
+    let mut solver = Solver::new(rows, Loss::Margin { link: params.link, least });
     let start = solver.start(0.0);
     let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor: f64::MIN_POSITIVE };
-    solver.solve(&Penalty::raw(design, 0.0, params.reg_param), stop, start, ctx)
+    solver.solve(&Penalty::raw(rows.columns(), 0.0, params.reg_param), stop, start, ctx)
 }

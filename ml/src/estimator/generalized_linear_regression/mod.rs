@@ -22,6 +22,8 @@ pub use family::{Family, Link};
 pub use model::GeneralizedLinearRegressionModel;
 pub use params::GeneralizedLinearRegressionParams;
 
+use super::sharded::{Shard, ShardedEstimator, Shards};
+use super::support::linear::pass_of_shard;
 use super::support::training;
 use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
@@ -61,8 +63,22 @@ impl Estimator for GeneralizedLinearRegression {
         training::boxed(fit::fit(matrix, rows, candidates, ctx))
     }
 
+    fn sharded(&self) -> Option<&dyn ShardedEstimator> {
+        Some(self)
+    }
+
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
         Ok(Box::new(GeneralizedLinearRegressionModel::load(features, artifacts)?))
+    }
+}
+
+impl ShardedEstimator for GeneralizedLinearRegression {
+    fn fit_shards(&self, shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Result<Box<dyn Model>>> {
+        training::boxed(fit::fit_shards(shards, candidates, ctx))
+    }
+
+    fn pass(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<f64>> {
+        pass_of_shard::<fit::Loss>(shard, request)
     }
 }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::GradientBoostedTreesParams;
-use super::grow::{Grower, LeafQuantile};
+use super::grow::{Grower, LeafQuantile, rows_between};
 use super::histogram::{Scale, Sums};
 use super::loss::{Loss, log_sum_exp};
 use crate::Result;
@@ -11,7 +11,7 @@ use crate::estimator::FitContext;
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::random::{Random, mix};
 use crate::estimator::support::training::Labels;
-use crate::estimator::support::trees::{Binned, BinnedTree};
+use crate::estimator::support::trees::{Binned, BinnedTree, RowBins};
 
 /// Rows of one parallel piece of work when gradients are computed; each row is on its own.
 const ROWS_PER_PIECE: usize = 16_384;
@@ -48,12 +48,13 @@ impl Boosted {
 /// Cancellation.
 pub(super) fn boost(
     binned: &Binned,
+    row_bins: &RowBins,
     labels: &Labels,
     params: &GradientBoostedTreesParams,
     ctx: &FitContext,
 ) -> Result<Boosted> {
     let mut run = Run::new(binned, labels, params, ctx);
-    let mut grower = Grower::new(binned, params, ctx);
+    let mut grower = Grower::new(binned, row_bins, params, ctx);
     for iteration in 0..params.max_iter {
         ctx.check()?;
         if !run.iterate(iteration, &mut grower)? || run.has_stopped_falling() {
@@ -114,9 +115,7 @@ impl<'a> Run<'a> {
             });
             let scores = &mut self.scores[output];
             let tree = grower.grow(scale, &self.sums, &features, quantile, scores)?;
-            for row in rest {
-                scores[row as usize] += tree.values[tree.leaf(self.binned, row as usize)];
-            }
+            add_values(self.binned, &tree, &rest, scores);
             grown.push(tree);
         }
         if grown.iter().all(|tree| tree.nodes.is_empty()) {
@@ -213,10 +212,21 @@ impl<'a> Run<'a> {
         let is_taken = |row: &u32| {
             (rate >= 1.0 || mix(seed ^ u64::from(*row)) < below) && !is_validation(self.params, self.seed, *row)
         };
-        let (taken, rest): (Vec<u32>, Vec<u32>) = (0..n_rows).partition(is_taken);
+        let (taken, rest): (Vec<u32>, Vec<u32>) =
+            (0..n_rows).into_par_iter().with_min_len(ROWS_PER_PIECE).partition(is_taken);
         *rows = taken;
         rest
     }
+}
+
+/// Adds a tree's values to the scores of rows that it was not grown on, ascending.
+fn add_values(binned: &Binned, tree: &BinnedTree, rows: &[u32], scores: &mut [f64]) {
+    scores.par_chunks_mut(ROWS_PER_PIECE).enumerate().for_each(|(piece, scores)| {
+        let first = piece * ROWS_PER_PIECE;
+        for &row in rows_between(rows, first, first + scores.len()) {
+            scores[row as usize - first] += tree.values[tree.leaf(binned, row as usize)];
+        }
+    });
 }
 
 /// Whether early stopping looks at a row.

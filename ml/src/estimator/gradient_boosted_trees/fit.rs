@@ -9,7 +9,7 @@ use super::histogram::MOST_ROWS;
 use super::loss::Loss;
 use super::{GradientBoostedTreesModel, GradientBoostedTreesParams};
 use crate::estimator::support::training::{self, Labels};
-use crate::estimator::support::trees::{Binned, Run, fit_runs};
+use crate::estimator::support::trees::{Binned, RowBins, Run, fit_runs};
 use crate::estimator::{FitContext, Params};
 use crate::matrix::Matrix;
 use crate::{MlError, Result};
@@ -28,9 +28,10 @@ pub(super) fn fit(
     };
     let grow = |max_bins, runs: &[Run<GradientBoostedTreesParams>]| {
         let binned = Arc::new(Binned::new(matrix, rows, max_bins));
+        let row_bins = RowBins::new(&binned);
         let boosted = |run: &Run<GradientBoostedTreesParams>| {
             check(&labels, run.params.loss)?;
-            Ok((Arc::clone(&binned), boost(&binned, &labels, &run.params, ctx)?))
+            Ok((Arc::clone(&binned), boost(&binned, &row_bins, &labels, &run.params, ctx)?))
         };
         runs.par_iter().map(boosted).collect()
     };

@@ -1,5 +1,7 @@
 //! Growing one tree, the leaf with the most gain first.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::histogram::{self, Histogram, Scale, Sums, count, plus};
@@ -8,10 +10,14 @@ use super::split::{Search, Split};
 use super::{GradientBoostedTreesParams, Growth};
 use crate::Result;
 use crate::estimator::FitContext;
-use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, partition};
+use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, RowBins, partition};
 
-/// Below this many values (rows times features) a leaf is summed on one thread: handing work out costs more.
-const PARALLEL_FROM: usize = 1 << 16;
+/// The fewest rows of a piece of work: adding its histograms to those of others costs little beside summing them.
+const ROWS_PER_PIECE: usize = 4_096;
+/// Rows of one piece of work when scores are added to.
+const SCORES_PER_PIECE: usize = 16_384;
+/// The fewest features that a piece of work finds splits of.
+const FEATURES_PER_SEARCH: usize = 4;
 
 /// Leaves whose value is a quantile of what their rows lack.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +38,7 @@ impl LeafQuantile<'_> {
 /// What trees of one boosting run grow in: data, parameters and reused buffers.
 pub(super) struct Grower<'a> {
     binned: &'a Binned,
+    row_bins: &'a RowBins,
     params: &'a GradientBoostedTreesParams,
     ctx: &'a FitContext,
     /// The units of the tree that grows.
@@ -39,7 +46,6 @@ pub(super) struct Grower<'a> {
     /// The rows of the tree, grouped by leaf, ascending in each.
     pub(super) rows: Vec<u32>,
     scratch: Vec<u32>,
-    gathered: Vec<Sums>,
     spare: Vec<Vec<Histogram>>,
 }
 
@@ -57,15 +63,20 @@ struct Leaf {
 }
 
 impl<'a> Grower<'a> {
-    pub(super) fn new(binned: &'a Binned, params: &'a GradientBoostedTreesParams, ctx: &'a FitContext) -> Self {
+    pub(super) fn new(
+        binned: &'a Binned,
+        row_bins: &'a RowBins,
+        params: &'a GradientBoostedTreesParams,
+        ctx: &'a FitContext,
+    ) -> Self {
         Self {
             binned,
+            row_bins,
             params,
             ctx,
             scale: Scale::new(binned.n_rows, 1.0, 1.0),
             rows: Vec::new(),
             scratch: Vec::new(),
-            gathered: Vec::new(),
             spare: Vec::new(),
         }
     }
@@ -97,7 +108,7 @@ impl<'a> Grower<'a> {
                 *side = Child::Node(node);
             }
             nodes.push(BinnedNode { test: split.test, left: Child::Leaf(at), right: Child::Leaf(leaves.len()) });
-            self.recycle(std::mem::replace(&mut leaves[at], left));
+            self.recycle(std::mem::replace(&mut leaves[at], left).histograms);
             leaves.push(right);
         }
         debug_assert!(leaves.iter().all(|leaf| count(leaf.sums) == leaf.len));
@@ -108,13 +119,22 @@ impl<'a> Grower<'a> {
                 .map(|leaf| self.params.step_size * quantile.of(&self.rows[leaf.start..leaf.start + leaf.len], scores))
                 .collect(),
         };
-        for (leaf, value) in leaves.into_iter().zip(&values) {
-            for &row in &self.rows[leaf.start..leaf.start + leaf.len] {
-                scores[row as usize] += value;
-            }
-            self.recycle(leaf);
-        }
+        self.add_values(&leaves, &values, scores);
+        leaves.into_iter().for_each(|leaf| self.recycle(leaf.histograms));
         Ok(BinnedTree { nodes, values })
+    }
+
+    /// Adds the leaves' values to the scores of their rows.
+    fn add_values(&self, leaves: &[Leaf], values: &[f64], scores: &mut [f64]) {
+        scores.par_chunks_mut(SCORES_PER_PIECE).enumerate().for_each(|(piece, scores)| {
+            let first = piece * SCORES_PER_PIECE;
+            for (leaf, value) in leaves.iter().zip(values) {
+                let rows = &self.rows[leaf.start..leaf.start + leaf.len];
+                for &row in rows_between(rows, first, first + scores.len()) {
+                    scores[row as usize - first] += value;
+                }
+            }
+        });
     }
 
     fn value_of(&self, leaf: &Leaf) -> f64 {
@@ -134,32 +154,27 @@ impl<'a> Grower<'a> {
     }
 
     fn root(&mut self, sums: &[Sums], features: &[usize]) -> Leaf {
-        let total = self.rows.iter().fold([0, 0], |a, &r| plus(a, sums[r as usize]));
-        let mut leaf = Leaf {
+        let total = self.rows.par_iter().with_min_len(ROWS_PER_PIECE).map(|&row| sums[row as usize]);
+        let total = total.reduce(|| [0, 0], plus);
+        let (mut histograms, others) = self.fill(0..self.rows.len(), sums, features);
+        let (binned, search) = (self.binned, self.search());
+        let each = |(i, (&feature, histogram)): (usize, (&usize, &mut Histogram))| {
+            others.iter().for_each(|other| histogram::merge(histogram, &other[i]));
+            search.best(feature, &binned.columns[feature], histogram, total)
+        };
+        let by_feature = features.par_iter().zip(&mut histograms).enumerate().with_min_len(FEATURES_PER_SEARCH);
+        let best = best_split(by_feature.map(each).collect());
+        others.into_iter().for_each(|other| self.recycle(other));
+        Leaf {
             start: 0,
             len: self.rows.len(),
             depth: 0,
             sums: total,
             l2: self.params.reg_lambda,
-            histograms: self.histograms(features.len()),
-            best: None,
+            histograms,
+            best,
             parent: None,
-        };
-        self.gather(0, leaf.len, sums);
-        let (binned, search) = (self.binned, self.search());
-        let (rows, gathered) = (&self.rows[..], &self.gathered[..]);
-        let each = |(&feature, histogram): (&usize, &mut Histogram)| {
-            let column = &binned.columns[feature];
-            histogram::fill(histogram, &column.bins, rows, gathered);
-            search.best(feature, column, histogram, total)
-        };
-        let found: Vec<Option<Split>> = if is_large(leaf.len, features.len()) {
-            features.par_iter().zip(&mut leaf.histograms).map(each).collect()
-        } else {
-            features.iter().zip(&mut leaf.histograms).map(each).collect()
-        };
-        leaf.best = best_split(found);
-        leaf
+        }
     }
 
     /// Parts a leaf's rows and makes its children; with `features`, their histograms and best splits as well.
@@ -206,28 +221,51 @@ impl<'a> Grower<'a> {
         features: &[usize],
     ) {
         large.histograms = parent;
-        small.histograms = self.histograms(features.len());
-        self.gather(small.start, small.len, sums);
+        let others;
+        (small.histograms, others) = self.fill(small.start..small.start + small.len, sums, features);
         let (binned, search) = (self.binned, self.search());
-        let (rows, gathered) = (&self.rows[small.start..small.start + small.len], &self.gathered[..]);
         let wanted = (self.may_split(small), self.may_split(large));
         let (small_sums, large_sums) = (small.sums, large.sums);
-        let each = |((&feature, small), large): ((&usize, &mut Histogram), &mut Histogram)| {
+        let each = |(i, ((&feature, small), large)): (usize, ((&usize, &mut Histogram), &mut Histogram))| {
             let column = &binned.columns[feature];
-            histogram::fill(small, &column.bins, rows, gathered);
+            others.iter().for_each(|other| histogram::merge(small, &other[i]));
             histogram::subtract(large, small);
             (
                 wanted.0.then(|| search.best(feature, column, small, small_sums)).flatten(),
                 wanted.1.then(|| search.best(feature, column, large, large_sums)).flatten(),
             )
         };
-        let (of_small, of_large): (Vec<_>, Vec<_>) = if is_large(small.len, features.len()) {
-            features.par_iter().zip(&mut small.histograms).zip(&mut large.histograms).map(each).unzip()
-        } else {
-            features.iter().zip(&mut small.histograms).zip(&mut large.histograms).map(each).unzip()
-        };
+        let by_feature = features.par_iter().zip(&mut small.histograms).zip(&mut large.histograms).enumerate();
+        let (of_small, of_large) = by_feature.with_min_len(FEATURES_PER_SEARCH).map(each).unzip();
         small.best = best_split(of_small);
         large.best = best_split(of_large);
+        others.into_iter().for_each(|other| self.recycle(other));
+    }
+
+    /// Sums some of the rows by feature and bin, in parts that threads fill at once: the first, and others to be added to it.
+    /// There are more parts with more threads, but sums are exact: what they add up to is the same.
+    fn fill(&mut self, rows: Range<usize>, sums: &[Sums], features: &[usize]) -> (Vec<Histogram>, Vec<Vec<Histogram>>) {
+        let n_blocks = in_blocks(features).count().max(1);
+        let most_parts = (2 * rayon::current_num_threads()).div_ceil(n_blocks);
+        let n_parts = (rows.len() / ROWS_PER_PIECE).clamp(1, most_parts);
+        let mut first = self.histograms(features.len());
+        let mut others: Vec<Vec<Histogram>> = (1..n_parts).map(|_| self.histograms(features.len())).collect();
+        let rows = &self.rows[rows];
+        let mut pieces = Vec::with_capacity(n_parts * n_blocks);
+        for (i, part) in std::iter::once(&mut first).chain(&mut others).enumerate() {
+            let rows = &rows[i * rows.len() / n_parts..(i + 1) * rows.len() / n_parts];
+            let mut part = &mut part[..];
+            for features in in_blocks(features) {
+                let histograms;
+                (histograms, part) = part.split_at_mut(features.len());
+                pieces.push((rows, features, histograms));
+            }
+        }
+        pieces.into_par_iter().for_each(|(rows, features, histograms)| {
+            let bins = self.row_bins.block(RowBins::place(features[0]));
+            histogram::fill(histograms, features, rows, bins, sums);
+        });
+        (first, others)
     }
 
     fn search(&self) -> Search<'a> {
@@ -238,28 +276,28 @@ impl<'a> Grower<'a> {
         leaf.depth < self.params.max_depth && leaf.len >= 2 * self.params.min_instances_per_node
     }
 
-    /// Copies the sums of some rows next to each other, so that each feature reads them in sequence.
-    fn gather(&mut self, start: usize, len: usize, sums: &[Sums]) {
-        self.gathered.clear();
-        self.gathered.extend(self.rows[start..start + len].iter().map(|&r| sums[r as usize]));
-    }
-
     fn histograms(&mut self, n: usize) -> Vec<Histogram> {
         let mut histograms = self.spare.pop().unwrap_or_default();
         histograms.resize(n, [[0, 0]; 256]);
         histograms
     }
 
-    fn recycle(&mut self, leaf: Leaf) {
-        if leaf.histograms.capacity() > 0 {
-            self.spare.push(leaf.histograms);
+    fn recycle(&mut self, histograms: Vec<Histogram>) {
+        if histograms.capacity() > 0 {
+            self.spare.push(histograms);
         }
     }
 }
 
-/// Whether a leaf is worth several threads.
-fn is_large(n_rows: usize, n_features: usize) -> bool {
-    n_rows * n_features >= PARALLEL_FROM
+/// Features, ascending, by the block that they are in.
+fn in_blocks(features: &[usize]) -> impl Iterator<Item = &[usize]> {
+    features.chunk_by(|a, b| RowBins::place(*a) == RowBins::place(*b))
+}
+
+/// Those of some rows, ascending, that are at least `first` and below `end`.
+pub(super) fn rows_between(rows: &[u32], first: usize, end: usize) -> &[u32] {
+    let at = |bound: usize| rows.partition_point(|row| (*row as usize) < bound);
+    &rows[at(first)..at(end)]
 }
 
 /// The leaf whose split gains most, the first of equals.

@@ -11,7 +11,7 @@ use super::loss::Link;
 use crate::Result;
 use crate::codec::exact;
 use crate::estimator::support::training;
-use crate::estimator::support::trees::{Binned, BinnedTree, FlatTree, Tree, gain_shares, load_block};
+use crate::estimator::support::trees::{Binned, BinnedTree, FlatTree, Tree, gain_shares, load_block, split_counts};
 use crate::estimator::{Artifacts, Model};
 use crate::matrix::{Feature, Features};
 
@@ -122,16 +122,15 @@ impl Model for GradientBoostedTreesModel {
 
     fn predict(&self, x: &Features) -> Result<Vec<f64>> {
         training::same_columns(&self.features, x)?;
-        let (n_features, n_outputs) = (self.features.len(), self.saved.base.len());
+        let (n_features, n_outputs) = (self.features.len().max(1), self.saved.base.len());
         let mut scores = self.saved.base.repeat(x.n_rows);
         let mut block = vec![0.0; BLOCK * n_features];
         for (piece, scores) in scores.chunks_mut(BLOCK * n_outputs).enumerate() {
             load_block(x, piece * BLOCK, scores.len() / n_outputs, &mut block);
             for (tree, output) in self.trees.iter().zip((0..n_outputs).cycle()) {
-                let scores = scores.iter_mut().skip(output).step_by(n_outputs);
-                for (score, row) in scores.zip(block.chunks_exact(n_features.max(1))) {
-                    *score += tree.values(row)[0];
-                }
+                tree.for_each_row(&block[..scores.len() / n_outputs * n_features], n_features, |row, values| {
+                    scores[row * n_outputs + output] += values[0];
+                });
             }
             scores.chunks_exact_mut(n_outputs).for_each(|row| self.saved.link.apply(row));
         }
@@ -146,5 +145,9 @@ impl Model for GradientBoostedTreesModel {
     fn importances(&self) -> Vec<(String, f64)> {
         let shares = gain_shares(self.saved.trees.iter(), self.features.len());
         self.features.iter().map(|f| f.name.clone()).zip(shares).collect()
+    }
+
+    fn split_counts(&self) -> Vec<(String, u64)> {
+        split_counts(&self.saved.trees, &self.features)
     }
 }

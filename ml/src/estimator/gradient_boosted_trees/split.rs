@@ -63,6 +63,10 @@ impl Search<'_> {
         let mut best: Option<(f64, usize, bool)> = None;
         let mut below = [0, 0];
         for bin in 0..node.n_bins {
+            // After a bin without rows all splits are as after the one before.
+            if count(node.bins[bin]) == 0 && bin > 0 {
+                continue;
+            }
             below = plus(below, node.bins[bin]);
             // Without missing values the last bin leaves nothing on the right; with them it parts them off.
             for missing_left in [false, true] {

@@ -3,7 +3,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::MlError;
 use crate::estimator::FitContext;
-use crate::estimator::support::testing::{fixture, params, slice, tree_data, unit};
+use crate::estimator::support::testing::{
+    data_of, fixture, forests_fixture, params, slice, standard_errors_apart, tree_data, unit,
+};
 use crate::eval;
 use crate::matrix::FeatureValues;
 
@@ -174,6 +176,37 @@ fn classes_are_as_good_as_those_of_lightgbm() {
         assert!((loss - expected["log_loss"].as_f64().unwrap()).abs() < 0.01, "{loss}, expected {expected}");
         assert!((accuracy - expected["accuracy"].as_f64().unwrap()).abs() < 0.008, "{accuracy}, expected {expected}");
     }
+}
+
+/// On data sets of scikit-learn, over the same 20 splits, the means are within two standard errors of LightGBM's.
+#[test]
+fn small_sets_are_learnt_as_well_as_by_lightgbm() {
+    let sets = forests_fixture()["sets"].as_array().unwrap().clone();
+    for expected in expected("small_sets") {
+        let matrix = data_of(sets.iter().find(|set| set["name"] == expected["name"]).unwrap());
+        let names = ["max_iter", "max_leaves", "min_instances_per_node", "reg_lambda"];
+        let candidate: Params = names.map(|name| (name.to_owned(), expected[name].clone())).into();
+        let values: Vec<f64> = (0..20).map(|split| quality(&matrix, &candidate, split, &expected["metric"])).collect();
+        let (mean, apart) = standard_errors_apart(&values, &expected);
+        assert!(apart.abs() <= 2.0, "{mean}, {apart:.2} standard errors off {expected}");
+    }
+}
+
+/// A metric of the rows that a split holds out; the fixture's script splits alike.
+fn quality(matrix: &Matrix, candidate: &Params, split: u64, metric: &Value) -> f64 {
+    let (test, train): (Vec<u32>, Vec<u32>) =
+        (0..matrix.label.len() as u32).partition(|row| unit(*row as usize, 100 + split) < 1.0 / 3.0);
+    let model = fit::fit(matrix, &train, std::slice::from_ref(candidate), &FitContext::new(3)).remove(0).unwrap();
+    let labels: Vec<f64> = test.iter().map(|row| matrix.label[*row as usize]).collect();
+    let rows = eval::Predicted {
+        problem: matrix.problem,
+        n_classes: matrix.n_classes,
+        predictions: &model.predict(&matrix.x.take(&test)).unwrap(),
+        labels: &labels,
+        threshold: 0.5,
+        x: None,
+    };
+    metric.as_str().unwrap().parse::<eval::Metric>().unwrap().compute(&rows).unwrap()
 }
 
 #[test]

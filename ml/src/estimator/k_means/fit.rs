@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::lloyd::{Limits, lloyd};
+use super::lloyd::{Clustering, InMemory, Limits, lloyd};
 use super::model::Fitted;
 use super::rows::{Layout, Rows, number_columns};
 use super::{DistanceMeasure, KMeansModel, KMeansParams, init};
 use crate::estimator::support::random::mix;
 use crate::estimator::support::training;
 use crate::estimator::{FitContext, Params};
-use crate::matrix::Matrix;
+use crate::matrix::{Feature, Matrix};
 use crate::{MlError, Result};
 
 /// Candidates are fitted side by side up to this many rows. Beyond, each has work for all threads, and the bounds of one
@@ -66,13 +66,7 @@ impl Data {
         let mut gathered = Rows::gather(&layout, &matrix.x, rows, &shift, measure);
         let wrong = gathered.norms.iter().filter(|norm| !norm.is_finite()).count();
         if wrong > 0 {
-            let why = match measure {
-                DistanceMeasure::Euclidean => "numbers whose squares are too large",
-                DistanceMeasure::Cosine => {
-                    "zeros only, which have no direction, or numbers whose squares are too large"
-                }
-            };
-            return Err(MlError::Invalid(format!("{wrong} of {} training rows have {why}", rows.len())));
+            return Err(wrong_lengths(measure, wrong, rows.len()));
         }
         gathered.weights = weights;
         Ok(Self { rows: gathered, shift })
@@ -82,17 +76,36 @@ impl Data {
         let measure = params.distance_measure;
         let first = init::centres(&self.rows, params, mix(ctx.seed ^ mix(params.seed)), ctx)?;
         let limits = Limits { max_iter: params.max_iter, tol: params.tol, measure };
-        let found = lloyd(&self.rows, &first, limits, ctx)?;
         let layout = &self.rows.layout;
-        let centre = |centre: &[f64]| -> Vec<f64> {
-            let shifted = |column: usize| centre[column] + self.shift.get(column).copied().unwrap_or(0.0);
-            layout.columns().map(shifted).collect()
-        };
-        let centres = found.centres.chunks_exact(layout.width()).map(centre).collect();
-        let fitted =
-            Fitted { measure, centres, sizes: found.sizes, training_cost: found.cost, iterations: found.iterations };
-        Ok(KMeansModel::new(Arc::clone(&matrix.x.features), fitted))
+        let found = lloyd(&mut InMemory::new(&self.rows, ctx), &first, layout.width(), limits)?;
+        Ok(model(&matrix.x.features, layout, &self.shift, measure, found))
     }
+}
+
+/// Rows without a usable length.
+pub(super) fn wrong_lengths(measure: DistanceMeasure, wrong: usize, n_rows: usize) -> MlError {
+    let why = match measure {
+        DistanceMeasure::Euclidean => "numbers whose squares are too large",
+        DistanceMeasure::Cosine => "zeros only, which have no direction, or numbers whose squares are too large",
+    };
+    MlError::Invalid(format!("{wrong} of {n_rows} training rows have {why}"))
+}
+
+/// The model of centres from which `shift` was taken off.
+pub(super) fn model(
+    features: &Arc<[Feature]>,
+    layout: &Layout,
+    shift: &[f64],
+    measure: DistanceMeasure,
+    found: Clustering,
+) -> KMeansModel {
+    let centre = |centre: &[f64]| -> Vec<f64> {
+        let shifted = |column: usize| centre[column] + shift.get(column).copied().unwrap_or(0.0);
+        layout.columns().map(shifted).collect()
+    };
+    let centres = found.centres.chunks_exact(layout.width()).map(centre).collect();
+    let Clustering { sizes, cost: training_cost, iterations, .. } = found;
+    KMeansModel::new(Arc::clone(features), Fitted { measure, centres, sizes, training_cost, iterations })
 }
 
 fn mean(column: &[f64], rows: &[u32]) -> f64 {

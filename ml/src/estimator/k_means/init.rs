@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::lloyd::{CHUNK, Limits, lloyd, rounding_error};
+use super::lloyd::{CHUNK, InMemory, Limits, lloyd, rounding_error};
 use super::panels::{LANES, Panels};
 use super::rows::Rows;
 use super::{InitMode, KMeansParams};
@@ -16,10 +16,10 @@ use crate::estimator::support::random::{Random, mix};
 
 /// The purposes of random numbers: the rows of `random`, the first row, the centres among the candidates, and from here
 /// on one for each step.
-const ORDER: u64 = 1;
-const FIRST: u64 = 2;
+pub(super) const ORDER: u64 = 1;
+pub(super) const FIRST: u64 = 2;
 const LOCAL: u64 = 3;
-const FIRST_STEP: u64 = 16;
+pub(super) const FIRST_STEP: u64 = 16;
 /// Lloyd's steps on the candidates, Spark ML's number.
 const LOCAL_ITERATIONS: usize = 30;
 /// Rows whose distances are computed between two looks at the cancellation.
@@ -56,33 +56,43 @@ fn random(rows: &Rows, k: usize, seed: u64, ctx: &FitContext) -> Result<Vec<f64>
 }
 
 fn parallel(rows: &Rows, params: &KMeansParams, seed: u64, ctx: &FitContext) -> Result<Vec<f64>> {
-    let mut search = Search::new(rows, seed, ctx)?;
-    let mut step = 0;
+    let weights = (0..rows.n_rows).map(|row| rows.weight(row));
+    let mut candidates = vec![weighted(weights, &mut Random::new(seed, FIRST)) as u32];
+    let mut near = Near::new(rows.n_rows);
+    let expand = |chosen: &[u32]| -> Vec<f64> { chosen.iter().flat_map(|&row| rows.expand(row as usize)).collect() };
+    near.add(rows, &expand(&candidates), ctx)?;
+    let (mut cost, mut step) = (near.cost(rows), 0);
     // More steps than asked for only where those gave too few; each finds a row at least.
-    while search.cost > 0.0 && (step < params.init_steps || search.candidates.len() < params.k) {
-        let chosen = search.choose(2.0 * params.k as f64, FIRST_STEP + step as u64);
-        search.add(chosen)?;
-        step += 1;
+    while cost > 0.0 && (step < params.init_steps || candidates.len() < params.k) {
+        let seed = mix(mix(seed) ^ (FIRST_STEP + step as u64));
+        let draw = |row: usize| Random::new(seed, row as u64).unit() * cost;
+        let (furthest, mut chosen) = near.choose(rows, draw, 2.0 * params.k as f64);
+        if chosen.is_empty() {
+            chosen.push(furthest.1);
+        }
+        near.add(rows, &expand(&chosen), ctx)?;
+        candidates.extend(chosen);
+        (cost, step) = (near.cost(rows), step + 1);
     }
-    let candidates = rows.take(&search.candidates, search.weights());
-    let centres = plus_plus(&candidates, params.k, seed, ctx)?;
-    let limits = Limits { max_iter: LOCAL_ITERATIONS, tol: 0.0, measure: params.distance_measure };
-    Ok(lloyd(&candidates, &centres, limits, ctx)?.centres)
+    among(&rows.take(&candidates, near.weights(rows)), params, seed, ctx)
 }
 
-/// The search for candidates.
-struct Search<'a> {
-    rows: &'a Rows,
-    ctx: &'a FitContext,
-    seed: u64,
-    /// Rows that differ.
-    candidates: Vec<u32>,
+/// Chooses centres among candidates by their weights.
+pub(super) fn among(candidates: &Rows, params: &KMeansParams, seed: u64, ctx: &FitContext) -> Result<Vec<f64>> {
+    let centres = plus_plus(candidates, params.k, seed, ctx)?;
+    let limits = Limits { max_iter: LOCAL_ITERATIONS, tol: 0.0, measure: params.distance_measure };
+    Ok(lloyd(&mut InMemory::new(candidates, ctx), &centres, candidates.layout.width(), limits)?.centres)
+}
+
+/// How near rows are to candidates.
+#[derive(Debug)]
+pub(super) struct Near {
     chunks: Vec<Chunk>,
-    /// The weighted sum of the rows' squared distances from their nearest candidates.
-    cost: f64,
+    n_candidates: usize,
 }
 
 /// Rows with their nearest candidates.
+#[derive(Debug)]
 struct Chunk {
     start: usize,
     nearest: Vec<u32>,
@@ -90,80 +100,85 @@ struct Chunk {
     costs: Vec<f64>,
 }
 
-impl<'a> Search<'a> {
-    /// A search from one random row on.
-    fn new(rows: &'a Rows, seed: u64, ctx: &'a FitContext) -> Result<Self> {
+impl Near {
+    /// So many rows, without candidates.
+    pub(super) fn new(n_rows: usize) -> Self {
         let chunk = |start| {
-            let n = CHUNK.min(rows.n_rows - start);
+            let n = CHUNK.min(n_rows - start);
             Chunk { start, nearest: vec![0; n], costs: vec![f64::INFINITY; n] }
         };
-        let chunks = (0..rows.n_rows).step_by(CHUNK).map(chunk).collect();
-        let mut search = Self { rows, ctx, seed, candidates: Vec::new(), chunks, cost: 0.0 };
-        let weights = (0..rows.n_rows).map(|row| rows.weight(row));
-        let first = weighted(weights, &mut Random::new(seed, FIRST));
-        search.add(vec![first as u32])?;
-        Ok(search)
+        Self { chunks: (0..n_rows).step_by(CHUNK).map(chunk).collect(), n_candidates: 0 }
     }
 
-    /// Chooses about `n` rows, by their share of the cost.
-    fn choose(&self, n: f64, purpose: u64) -> Vec<u32> {
-        let seed = mix(mix(self.seed) ^ purpose);
-        let mut seen = HashSet::new();
-        let mut chosen: Vec<u32> = Vec::new();
-        let mut furthest = (0.0, 0);
-        for chunk in &self.chunks {
-            for (row, cost) in (chunk.start..).zip(&chunk.costs) {
-                let cost = cost * self.rows.weight(row);
-                if cost > furthest.0 {
-                    furthest = (cost, row as u32);
-                }
-                let unit = Random::new(seed, row as u64).unit();
-                if unit * self.cost < n * cost && seen.insert(bits(&self.rows.expand(row))) {
-                    chosen.push(row as u32);
-                }
-            }
-        }
-        if chosen.is_empty() {
-            chosen.push(furthest.1);
-        }
-        chosen
+    pub(super) fn n_candidates(&self) -> usize {
+        self.n_candidates
     }
 
     /// Adds candidates, and finds the rows that are nearer to them than to those before.
-    fn add(&mut self, chosen: Vec<u32>) -> Result<()> {
-        let (rows, ctx, first) = (self.rows, self.ctx, self.candidates.len() as u32);
-        let centres: Vec<f64> = chosen.iter().flat_map(|&row| rows.expand(row as usize)).collect();
-        let panels = Panels::new(&centres, rows.layout.width());
-        let error = rounding_error(rows.layout.width());
+    ///
+    /// # Errors
+    /// Cancellation.
+    pub(super) fn add(&mut self, rows: &Rows, candidates: &[f64], ctx: &FitContext) -> Result<()> {
+        let (first, width) = (self.n_candidates as u32, rows.layout.width());
+        let panels = Panels::new(candidates, width);
+        let error = rounding_error(width);
         let map = |chunk: &mut Chunk| {
-            let (mut nearest, mut cost) = (Vec::new(), 0.0);
+            let mut nearest = Vec::new();
             let list: Vec<u32> = (chunk.start as u32..).take(chunk.costs.len()).collect();
             for (block, list) in list.chunks(BLOCK).enumerate() {
                 ctx.check()?;
                 panels.nearest(panels.all(), rows, list, &mut nearest);
                 for ((i, &row), new) in (block * BLOCK..).zip(list).zip(&nearest) {
-                    let row = row as usize;
                     if new.first < chunk.costs[i] {
-                        let is_same = new.first <= error * rows.norms[row];
+                        let is_same = new.first <= error * rows.norms[row as usize];
                         chunk.costs[i] = if is_same { 0.0 } else { new.first };
                         chunk.nearest[i] = first + new.centre;
                     }
-                    cost += rows.weight(row) * chunk.costs[i];
                 }
             }
-            Ok(cost)
+            Ok(())
         };
-        self.cost = try_fold_chunks_mut(&mut self.chunks, 0.0, map, |sum, part: f64| *sum += part)?;
-        self.candidates.extend(chosen);
+        if !candidates.is_empty() {
+            try_fold_chunks_mut(&mut self.chunks, (), map, |(), ()| ())?;
+        }
+        self.n_candidates += candidates.len() / width;
         Ok(())
     }
 
+    /// The weighted sum of the rows' squared distances from their nearest candidates.
+    pub(super) fn cost(&self, rows: &Rows) -> f64 {
+        let of_chunk = |chunk: &Chunk| -> f64 {
+            (chunk.start..).zip(&chunk.costs).map(|(row, cost)| rows.weight(row) * cost).sum()
+        };
+        self.chunks.iter().map(of_chunk).sum()
+    }
+
+    /// About `n` rows that differ, by their share of the cost: those whose draw, up to the cost of all rows, is below
+    /// `n` times their own. Before them the cost of the furthest row and its number.
+    pub(super) fn choose(&self, rows: &Rows, draw: impl Fn(usize) -> f64, n: f64) -> ((f64, u32), Vec<u32>) {
+        let mut seen = HashSet::new();
+        let mut chosen: Vec<u32> = Vec::new();
+        let mut furthest = (0.0, 0);
+        for chunk in &self.chunks {
+            for (row, cost) in (chunk.start..).zip(&chunk.costs) {
+                let cost = cost * rows.weight(row);
+                if cost > furthest.0 {
+                    furthest = (cost, row as u32);
+                }
+                if draw(row) < n * cost && seen.insert(bits(&rows.expand(row))) {
+                    chosen.push(row as u32);
+                }
+            }
+        }
+        (furthest, chosen)
+    }
+
     /// The weight of the rows that are nearest to each candidate.
-    fn weights(&self) -> Vec<f64> {
-        let mut weights = vec![0.0; self.candidates.len()];
+    pub(super) fn weights(&self, rows: &Rows) -> Vec<f64> {
+        let mut weights = vec![0.0; self.n_candidates];
         for chunk in &self.chunks {
             for (row, &candidate) in (chunk.start..).zip(&chunk.nearest) {
-                weights[candidate as usize] += self.rows.weight(row);
+                weights[candidate as usize] += rows.weight(row);
             }
         }
         weights
@@ -201,8 +216,13 @@ fn plus_plus(rows: &Rows, k: usize, seed: u64, ctx: &FitContext) -> Result<Vec<f
 }
 
 /// The place of one of some shares, drawn by their sizes; never one of 0 where another is larger.
-fn weighted(shares: impl Iterator<Item = f64> + Clone, random: &mut Random) -> usize {
-    let mut left = random.unit() * shares.clone().sum::<f64>();
+pub(super) fn weighted(shares: impl Iterator<Item = f64> + Clone, random: &mut Random) -> usize {
+    let left = random.unit() * shares.clone().sum::<f64>();
+    at(shares, left)
+}
+
+/// The place where shares add up to more than `left`, the last share above 0 if they do not.
+pub(super) fn at(shares: impl Iterator<Item = f64>, mut left: f64) -> usize {
     let mut last = 0;
     for (place, share) in shares.enumerate().filter(|(_, share)| *share > 0.0) {
         last = place;
@@ -215,6 +235,6 @@ fn weighted(shares: impl Iterator<Item = f64> + Clone, random: &mut Random) -> u
 }
 
 /// Columns as what equal rows have in common: 0 and -0 are one.
-fn bits(columns: &[f64]) -> Vec<u64> {
+pub(super) fn bits(columns: &[f64]) -> Vec<u64> {
     columns.iter().map(|v| (v + 0.0).to_bits()).collect()
 }

@@ -44,52 +44,107 @@ pub(super) struct Clustering {
     pub(super) iterations: usize,
 }
 
-/// Moves centres until none moves further than the tolerance, or to the limit of steps.
+/// The passes over the rows of a fit, wherever these are.
+pub(super) trait Passes {
+    /// Weighted sums of the rows that are nearest to each centre.
+    ///
+    /// # Errors
+    /// Cancellation, rows that cannot be reached.
+    fn sums(&mut self, centres: &Centres) -> Result<Sums>;
+
+    /// How many rows are nearest to each centre, and their weighted squared distances from it.
+    ///
+    /// # Errors
+    /// Cancellation, rows that cannot be reached.
+    fn costs(&mut self, centres: &Centres) -> Result<Sums>;
+}
+
+/// Moves centres, `[k, width]`, until none moves further than the tolerance, or to the limit of steps.
 ///
 /// # Errors
-/// Cancellation.
-pub(super) fn lloyd(rows: &Rows, centres: &[f64], limits: Limits, ctx: &FitContext) -> Result<Clustering> {
-    let mut steps = Steps::new(rows, centres, limits, ctx);
-    let mut chunks = steps.chunks();
+/// Those of the passes.
+pub(super) fn lloyd(passes: &mut impl Passes, centres: &[f64], width: usize, limits: Limits) -> Result<Clustering> {
+    let mut centres = Centres::by_neighbours(centres, width);
     let mut iterations = 0;
     let mut is_done = false;
     while iterations < limits.max_iter && !is_done {
-        let sums = steps.pass(&mut chunks, Sums::zero(steps.k, steps.width), |sums, row, centre| {
-            let weight = rows.weight(row);
-            sums.weights[centre] += weight;
-            rows.add_to(row, weight, &mut sums.totals[centre * steps.width..(centre + 1) * steps.width]);
-        })?;
-        is_done = steps.move_centres(&sums);
+        let sums = passes.sums(&centres)?;
+        is_done = centres.move_to(&centres.means(&sums, limits.measure), limits);
         iterations += 1;
     }
-    let last = steps.pass(&mut chunks, Sums::zero(steps.k, 0), |sums, row, centre| {
-        sums.counts[centre] += 1;
-        sums.cost += rows.weight(row) * rows.squared_distance(row, steps.centre(centre));
-    })?;
+    let last = passes.costs(&centres)?;
     let cost = match limits.measure {
         DistanceMeasure::Euclidean => last.cost,
         // The squared distance of vectors of length 1 is twice what their cosine lacks of 1.
         DistanceMeasure::Cosine => last.cost / 2.0,
     };
-    Ok(Clustering { centres: steps.centres, sizes: last.counts, cost, iterations })
+    Ok(Clustering { centres: centres.values, sizes: last.counts, cost, iterations })
+}
+
+/// Rows in memory.
+pub(super) struct InMemory<'a> {
+    rows: &'a Rows,
+    ctx: &'a FitContext,
+    /// None before the first pass.
+    chunks: Vec<Chunk>,
+}
+
+impl<'a> InMemory<'a> {
+    pub(super) fn new(rows: &'a Rows, ctx: &'a FitContext) -> Self {
+        Self { rows, ctx, chunks: Vec::new() }
+    }
+}
+
+impl Passes for InMemory<'_> {
+    fn sums(&mut self, centres: &Centres) -> Result<Sums> {
+        sums(self.rows, centres, &mut self.chunks, self.ctx)
+    }
+
+    fn costs(&mut self, centres: &Centres) -> Result<Sums> {
+        costs(self.rows, centres, &mut self.chunks, self.ctx)
+    }
+}
+
+/// [`Passes::sums`] of some rows; chunks are those of the pass before, or none.
+///
+/// # Errors
+/// Cancellation.
+pub(super) fn sums(rows: &Rows, centres: &Centres, chunks: &mut Vec<Chunk>, ctx: &FitContext) -> Result<Sums> {
+    let width = centres.width;
+    Pass { rows, centres, ctx }.run(chunks, Sums::zero(centres.k, width), |sums, row, centre| {
+        let weight = rows.weight(row);
+        sums.weights[centre] += weight;
+        rows.add_to(row, weight, &mut sums.totals[centre * width..(centre + 1) * width]);
+    })
+}
+
+/// [`Passes::costs`] of some rows.
+///
+/// # Errors
+/// Cancellation.
+pub(super) fn costs(rows: &Rows, centres: &Centres, chunks: &mut Vec<Chunk>, ctx: &FitContext) -> Result<Sums> {
+    Pass { rows, centres, ctx }.run(chunks, Sums::zero(centres.k, 0), |sums, row, centre| {
+        sums.counts[centre] += 1;
+        sums.cost += rows.weight(row) * rows.squared_distance(row, centres.centre(centre));
+    })
 }
 
 /// What is summed over rows.
 #[derive(Debug, Clone)]
-struct Sums {
-    /// Weighted sums of rows, `[k, width]`.
-    totals: Vec<f64>,
-    weights: Vec<f64>,
-    counts: Vec<u64>,
-    cost: f64,
+pub(super) struct Sums {
+    /// Weighted sums of rows, `[k, width]`; empty where they are not asked for.
+    pub(super) totals: Vec<f64>,
+    pub(super) weights: Vec<f64>,
+    pub(super) counts: Vec<u64>,
+    pub(super) cost: f64,
 }
 
 impl Sums {
-    fn zero(k: usize, width: usize) -> Self {
+    pub(super) fn zero(k: usize, width: usize) -> Self {
         Self { totals: vec![0.0; k * width], weights: vec![0.0; k], counts: vec![0; k], cost: 0.0 }
     }
 
-    fn merge(&mut self, part: &Self) {
+    pub(super) fn merge(&mut self, part: &Self) {
         add_into(&mut self.totals, &part.totals);
         add_into(&mut self.weights, &part.weights);
         self.counts.iter_mut().zip(&part.counts).for_each(|(a, b)| *a += b);
@@ -99,7 +154,7 @@ impl Sums {
 
 /// Rows with their bounds.
 #[derive(Debug)]
-struct Chunk {
+pub(super) struct Chunk {
     /// The chunk's first row.
     start: usize,
     /// The nearest centre of each row.
@@ -134,13 +189,12 @@ impl Scratch {
 }
 
 /// The centres between steps.
-struct Steps<'a> {
-    rows: &'a Rows,
-    ctx: &'a FitContext,
-    limits: Limits,
-    k: usize,
-    width: usize,
-    centres: Vec<f64>,
+#[derive(Debug, Clone)]
+pub(super) struct Centres {
+    pub(super) k: usize,
+    pub(super) width: usize,
+    /// `[k, width]`, row-major.
+    pub(super) values: Vec<f64>,
     panels: Panels,
     /// The squared length of the longest centre.
     longest: f64,
@@ -154,24 +208,26 @@ struct Steps<'a> {
     block: usize,
 }
 
-impl<'a> Steps<'a> {
-    fn new(rows: &'a Rows, centres: &[f64], limits: Limits, ctx: &'a FitContext) -> Self {
-        let width = rows.layout.width();
-        let k = centres.len() / width;
+impl Centres {
+    /// Centres in groups of neighbours.
+    fn by_neighbours(centres: &[f64], width: usize) -> Self {
+        let n_panels = (centres.len() / width).div_ceil(LANES);
+        Self::new(by_neighbours(centres, width, panels_per_group(n_panels) * LANES), width)
+    }
+
+    /// Centres in this order.
+    pub(super) fn new(values: Vec<f64>, width: usize) -> Self {
+        let k = values.len() / width;
         let n_panels = k.div_ceil(LANES);
-        let panels_per_group = n_panels.div_ceil(MAX_GROUPS).max(1);
+        let panels_per_group = panels_per_group(n_panels);
         let n_groups = n_panels.div_ceil(panels_per_group);
-        let centres = by_neighbours(centres, width, panels_per_group * LANES);
-        let panels = Panels::new(&centres, width);
+        let panels = Panels::new(&values, width);
         Self {
-            rows,
-            ctx,
-            limits,
             k,
             width,
             longest: panels.longest(),
             panels,
-            centres,
+            values,
             n_groups,
             panels_per_group,
             moved: vec![0.0; k],
@@ -181,9 +237,14 @@ impl<'a> Steps<'a> {
         }
     }
 
-    fn chunks(&self) -> Vec<Chunk> {
+    /// The bytes that the bounds of so many rows take.
+    pub(super) fn bytes_of_bounds(&self, n_rows: usize) -> usize {
+        n_rows * (4 + 8 + 4 * self.n_groups)
+    }
+
+    fn chunks(&self, n_rows: usize) -> Vec<Chunk> {
         let chunk = |start| {
-            let n = CHUNK.min(self.rows.n_rows - start);
+            let n = CHUNK.min(n_rows - start);
             Chunk {
                 start,
                 assigned: vec![0; n],
@@ -191,26 +252,91 @@ impl<'a> Steps<'a> {
                 lower: vec![f32::NEG_INFINITY; n * self.n_groups],
             }
         };
-        (0..self.rows.n_rows).step_by(CHUNK).map(chunk).collect()
+        (0..n_rows).step_by(CHUNK).map(chunk).collect()
     }
 
     fn centre(&self, centre: usize) -> &[f64] {
-        &self.centres[centre * self.width..(centre + 1) * self.width]
+        &self.values[centre * self.width..(centre + 1) * self.width]
     }
 
     fn group_of(&self, centre: u32) -> usize {
         centre as usize / (LANES * self.panels_per_group)
     }
 
+    /// The means of the centres' rows; a centre without rows, or whose rows cancel out, stays.
+    fn means(&self, sums: &Sums, measure: DistanceMeasure) -> Vec<f64> {
+        let mut means = self.values.clone();
+        for (centre, into) in means.chunks_exact_mut(self.width).enumerate() {
+            let total = &sums.totals[centre * self.width..(centre + 1) * self.width];
+            if let Some(mean) = self.mean(total, sums.weights[centre], measure) {
+                into.copy_from_slice(&mean);
+            }
+        }
+        means
+    }
+
+    /// Moves centres; whether none moved further than the tolerance.
+    pub(super) fn move_to(&mut self, values: &[f64], limits: Limits) -> bool {
+        let (mut is_done, mut group_moves) = (true, vec![0.0f64; self.n_groups]);
+        for centre in 0..self.k {
+            let range = centre * self.width..(centre + 1) * self.width;
+            let squares = self.values[range.clone()].iter().zip(&values[range]).map(|(a, b)| (a - b) * (a - b));
+            let squared = squares.sum::<f64>();
+            is_done &= match limits.measure {
+                DistanceMeasure::Euclidean => squared.sqrt() <= limits.tol,
+                DistanceMeasure::Cosine => squared / 2.0 <= limits.tol,
+            };
+            let distance = squared.sqrt() * ROUNDED_UP;
+            self.moved[centre] += distance;
+            let group = self.group_of(centre as u32);
+            group_moves[group] = group_moves[group].max(distance);
+        }
+        add_into(&mut self.group_moved, &group_moves);
+        self.values.copy_from_slice(values);
+        self.panels = Panels::new(&self.values, self.width);
+        self.longest = self.panels.longest();
+        is_done
+    }
+
+    /// The mean of a centre's rows, of length 1 for cosines; none without rows, or when they cancel out.
+    fn mean(&self, total: &[f64], weight: f64, measure: DistanceMeasure) -> Option<Vec<f64>> {
+        if weight <= 0.0 {
+            return None;
+        }
+        let mut mean: Vec<f64> = total.iter().map(|sum| sum / weight).collect();
+        // The column of no indicator.
+        mean[self.width - 1] = 0.0;
+        if measure == DistanceMeasure::Cosine {
+            let length = mean.iter().map(|v| v * v).sum::<f64>().sqrt();
+            if length <= self.error {
+                return None;
+            }
+            mean.iter_mut().for_each(|v| *v /= length);
+        }
+        Some(mean)
+    }
+}
+
+/// One look at some rows.
+struct Pass<'a> {
+    rows: &'a Rows,
+    centres: &'a Centres,
+    ctx: &'a FitContext,
+}
+
+impl Pass<'_> {
     /// Finds the nearest centre of each row, and sums over the rows.
-    fn pass(&self, chunks: &mut [Chunk], zero: Sums, add: impl Fn(&mut Sums, usize, usize) + Sync) -> Result<Sums> {
+    fn run(&self, chunks: &mut Vec<Chunk>, zero: Sums, add: impl Fn(&mut Sums, usize, usize) + Sync) -> Result<Sums> {
+        if chunks.is_empty() {
+            *chunks = self.centres.chunks(self.rows.n_rows);
+        }
         let empty = zero.clone();
         let map = |chunk: &mut Chunk| {
             let mut sums = empty.clone();
             let n = chunk.assigned.len();
-            let mut scratch = Scratch::new(n, self.n_groups);
-            for start in (0..n).step_by(self.block) {
-                let block = start..(start + self.block).min(n);
+            let mut scratch = Scratch::new(n, self.centres.n_groups);
+            for start in (0..n).step_by(self.centres.block) {
+                let block = start..(start + self.centres.block).min(n);
                 self.assign(chunk, block.clone(), &mut scratch)?;
                 for i in block {
                     add(&mut sums, chunk.start + i, chunk.assigned[i] as usize);
@@ -241,15 +367,15 @@ impl<'a> Steps<'a> {
         scratch.lists.iter_mut().for_each(Vec::clear);
         for i in block {
             let limit = self.limit(chunk, i, chunk.upper[i]);
-            let lower = &chunk.lower[i * self.n_groups..(i + 1) * self.n_groups];
+            let lower = &chunk.lower[i * self.centres.n_groups..(i + 1) * self.centres.n_groups];
             // All groups are looked at: without a way out the loop is vector instructions.
             let may_be_nearer = lower
                 .iter()
-                .zip(&self.group_moved)
+                .zip(&self.centres.group_moved)
                 .fold(false, |any, (lower, moved)| any | (f64::from(*lower) - moved <= limit));
             if may_be_nearer {
                 scratch.awake.push(i as u32);
-                scratch.lists[self.group_of(chunk.assigned[i])].push(i as u32);
+                scratch.lists[self.centres.group_of(chunk.assigned[i])].push(i as u32);
             }
         }
     }
@@ -260,9 +386,9 @@ impl<'a> Steps<'a> {
         for &i in &scratch.awake {
             let row = i as usize;
             let limit = self.limit(chunk, row, self.upper(chunk, row, scratch.best[row]));
-            let own = self.group_of(chunk.assigned[row]);
-            let lower = &chunk.lower[row * self.n_groups..(row + 1) * self.n_groups];
-            for (group, (lower, moved)) in lower.iter().zip(&self.group_moved).enumerate() {
+            let own = self.centres.group_of(chunk.assigned[row]);
+            let lower = &chunk.lower[row * self.centres.n_groups..(row + 1) * self.centres.n_groups];
+            for (group, (lower, moved)) in lower.iter().zip(&self.centres.group_moved).enumerate() {
                 if f64::from(*lower) - moved <= limit && group != own {
                     scratch.lists[group].push(i);
                 }
@@ -272,14 +398,16 @@ impl<'a> Steps<'a> {
 
     /// The upper bound to keep for a row with this squared distance to its centre.
     fn upper(&self, chunk: &Chunk, i: usize, squared: f64) -> f64 {
-        squared.sqrt() - self.moved[chunk.assigned[i] as usize]
+        squared.sqrt() - self.centres.moved[chunk.assigned[i] as usize]
     }
 
     /// What a lower bound must be above for a row with this upper bound: so far above that the distances computed are in
     /// that order too, whatever their rounding.
     fn limit(&self, chunk: &Chunk, i: usize, upper: f64) -> f64 {
         let row_norm = self.rows.norms[chunk.start + i];
-        upper + self.moved[chunk.assigned[i] as usize] + (self.error * (row_norm + self.longest)).sqrt()
+        upper
+            + self.centres.moved[chunk.assigned[i] as usize]
+            + (self.centres.error * (row_norm + self.centres.longest)).sqrt()
     }
 
     /// Computes the distances that are listed, and takes what is nearer.
@@ -287,10 +415,10 @@ impl<'a> Steps<'a> {
         let Scratch { lists, best, nearest, .. } = scratch;
         for (group, list) in lists.iter_mut().enumerate().filter(|(_, list)| !list.is_empty()) {
             self.ctx.check()?;
-            let first = group * self.panels_per_group;
-            let panels = first..(first + self.panels_per_group).min(self.panels.all().end);
+            let first = group * self.centres.panels_per_group;
+            let panels = first..(first + self.centres.panels_per_group).min(self.centres.panels.all().end);
             list.iter_mut().for_each(|i| *i += chunk.start as u32);
-            self.panels.nearest(panels, self.rows, list, nearest);
+            self.centres.panels.nearest(panels, self.rows, list, nearest);
             for (row, nearest) in list.iter().zip(&*nearest) {
                 let i = *row as usize - chunk.start;
                 self.take(chunk, i, group, *nearest, &mut best[i]);
@@ -301,65 +429,28 @@ impl<'a> Steps<'a> {
 
     /// Takes the nearest centre of a group if it is nearer than the row's, the first of equals, and keeps the bounds.
     fn take(&self, chunk: &mut Chunk, i: usize, group: usize, nearest: Nearest, best: &mut f64) {
-        let lower = &mut chunk.lower[i * self.n_groups..(i + 1) * self.n_groups];
-        let keep = |squared: f64, group: usize| ((squared.sqrt() + self.group_moved[group]) as f32).next_down();
+        let lower = &mut chunk.lower[i * self.centres.n_groups..(i + 1) * self.centres.n_groups];
+        let keep = |squared: f64, group: usize| ((squared.sqrt() + self.centres.group_moved[group]) as f32).next_down();
         let assigned = chunk.assigned[i];
         if nearest.first > *best || (nearest.first == *best && nearest.centre > assigned) {
             lower[group] = keep(nearest.first, group);
             return;
         }
-        let old = self.group_of(assigned);
+        let old = self.centres.group_of(assigned);
         lower[old] = keep(*best, old);
         lower[group] = keep(nearest.second, group);
         *best = nearest.first;
         chunk.assigned[i] = nearest.centre;
-    }
-
-    /// Moves centres to the means of their rows; whether none moved further than the tolerance.
-    fn move_centres(&mut self, sums: &Sums) -> bool {
-        let (mut is_done, mut group_moves) = (true, vec![0.0f64; self.n_groups]);
-        for centre in 0..self.k {
-            let range = centre * self.width..(centre + 1) * self.width;
-            let Some(mean) = self.mean(&sums.totals[range.clone()], sums.weights[centre]) else { continue };
-            let squares = self.centres[range.clone()].iter().zip(&mean).map(|(a, b)| (a - b) * (a - b));
-            let squared = squares.sum::<f64>();
-            is_done &= match self.limits.measure {
-                DistanceMeasure::Euclidean => squared.sqrt() <= self.limits.tol,
-                DistanceMeasure::Cosine => squared / 2.0 <= self.limits.tol,
-            };
-            let distance = squared.sqrt() * ROUNDED_UP;
-            self.moved[centre] += distance;
-            let group = self.group_of(centre as u32);
-            group_moves[group] = group_moves[group].max(distance);
-            self.centres[range].copy_from_slice(&mean);
-        }
-        add_into(&mut self.group_moved, &group_moves);
-        self.panels = Panels::new(&self.centres, self.width);
-        self.longest = self.panels.longest();
-        is_done
-    }
-
-    /// The mean of a centre's rows, of length 1 for cosines; none without rows, or when they cancel out.
-    fn mean(&self, total: &[f64], weight: f64) -> Option<Vec<f64>> {
-        if weight <= 0.0 {
-            return None;
-        }
-        let mut mean: Vec<f64> = total.iter().map(|sum| sum / weight).collect();
-        mean[self.rows.layout.none()] = 0.0;
-        if self.limits.measure == DistanceMeasure::Cosine {
-            let length = mean.iter().map(|v| v * v).sum::<f64>().sqrt();
-            if length <= self.error {
-                return None;
-            }
-            mean.iter_mut().for_each(|v| *v /= length);
-        }
-        Some(mean)
     }
 }
 
 /// Twice what a squared distance computed by products can be off, as a share of the squared lengths, with room to spare.
 pub(super) fn rounding_error(width: usize) -> f64 {
     4.0 * (width + 16) as f64 * f64::EPSILON
+}
+
+fn panels_per_group(n_panels: usize) -> usize {
+    n_panels.div_ceil(MAX_GROUPS).max(1)
 }
 
 /// The centres in groups of neighbours: each group is the first centre left and those next to it.

@@ -11,12 +11,14 @@ mod model;
 mod panels;
 mod params;
 mod rows;
+mod sharded;
 
 use std::sync::Arc;
 
 pub use model::KMeansModel;
 pub use params::{DistanceMeasure, InitMode, KMeansParams};
 
+use super::sharded::{Shard, ShardedEstimator, Shards};
 use super::support::training;
 use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
@@ -53,8 +55,22 @@ impl Estimator for KMeans {
         training::boxed(fit::fit(matrix, rows, candidates, ctx))
     }
 
+    fn sharded(&self) -> Option<&dyn ShardedEstimator> {
+        Some(self)
+    }
+
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
         Ok(Box::new(KMeansModel::load(features, artifacts)?))
+    }
+}
+
+impl ShardedEstimator for KMeans {
+    fn fit_shards(&self, shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Result<Box<dyn Model>>> {
+        training::boxed(sharded::fit_shards(shards, candidates, ctx))
+    }
+
+    fn pass(&self, shard: &dyn Shard, request: &str, ctx: &FitContext) -> Result<Vec<f64>> {
+        sharded::pass(shard, request, ctx)
     }
 }
 

@@ -90,6 +90,19 @@ impl Rows {
         gathered
     }
 
+    /// Rows of all columns, `[n, width]`, the one of no indicator among them; `weights` say how much each counts.
+    pub(super) fn of_centres(centres: Vec<f64>, width: usize, weights: Vec<f64>) -> Self {
+        let layout = Layout { n_numbers: width, n_categories: 0, places: Vec::new(), width };
+        let n_rows = weights.len();
+        let norms = centres.chunks_exact(width).map(|centre| centre.iter().map(|v| v * v).sum()).collect();
+        Self { n_rows, layout, numbers: centres, indicators: Vec::new(), units: Vec::new(), norms, weights }
+    }
+
+    /// The bytes that they take.
+    pub(super) fn size_bytes(&self) -> usize {
+        8 * (self.numbers.len() + self.units.len() + self.norms.len() + self.weights.len()) + 4 * self.indicators.len()
+    }
+
     /// Some of these rows, as they are here.
     pub(super) fn take(&self, rows: &[u32], weights: Vec<f64>) -> Self {
         let all = || rows.iter().map(|&r| r as usize);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::MlError;
-use crate::estimator::support::testing::{clusters_fixture, linear_data, numbers, params, slice, unit};
+use crate::estimator::support::testing::{TestShards, clusters_fixture, linear_data, numbers, params, slice, unit};
 use crate::matrix::{FeatureKind, FeatureValues, Features};
 
 fn all_rows(matrix: &Matrix) -> Vec<u32> {
@@ -318,4 +318,72 @@ fn other_columns_are_refused() {
     x.values.truncate(3);
     let error = model.predict(&x).unwrap_err().to_string();
     assert!(error.contains("got x0, x1, x2"), "{error}");
+}
+
+fn over_shards(matrix: &Matrix, candidates: &[Params], n_shards: usize, forgets: bool) -> Vec<KMeansModel> {
+    let shards = TestShards::new(&KMeans, matrix, n_shards, forgets);
+    let fitted = sharded::fit_shards(&shards, candidates, &FitContext::new(7));
+    fitted.into_iter().map(|model| model.unwrap()).collect()
+}
+
+fn weighted(matrix: Matrix) -> Matrix {
+    Matrix { weight: Some((0..matrix.x.n_rows).map(|i| (i % 4) as f64).collect()), ..matrix }
+}
+
+#[test]
+fn one_shard_gives_the_model_of_rows_in_memory() {
+    let candidates = [params(json!({"k": 12, "max_iter": 50})), params(json!({"k": 5, "distance_measure": "cosine"}))];
+    for matrix in [mixture(9_000), weighted(mixture(9_000))] {
+        let in_memory = fit::fit(&matrix, &all_rows(&matrix), &candidates, &FitContext::new(7));
+        for (ours, theirs) in over_shards(&matrix, &candidates, 1, false).iter().zip(in_memory) {
+            assert_eq!(ours.save().unwrap(), theirs.unwrap().save().unwrap());
+        }
+    }
+}
+
+#[test]
+fn shards_find_clusters_as_tight_as_rows_in_memory() {
+    for matrix in [mixture(9_000), weighted(mixture(9_000)), mixed(9_000)] {
+        // Of many clusters random rows find another optimum with each seed.
+        for (init_mode, k) in [("k-means||", 12), ("random", 3)] {
+            let candidates: Vec<Params> = (0..8)
+                .map(|seed| params(json!({"k": k, "max_iter": 100, "tol": 0, "seed": seed, "init_mode": init_mode})))
+                .collect();
+            let best = |costs: &mut dyn Iterator<Item = f64>| costs.fold(f64::INFINITY, f64::min);
+            let in_memory = fit::fit(&matrix, &all_rows(&matrix), &candidates, &FitContext::new(7));
+            let theirs = best(&mut in_memory.into_iter().map(|model| model.unwrap().training_cost()));
+            let ours = best(&mut over_shards(&matrix, &candidates, 4, false).iter().map(KMeansModel::training_cost));
+            assert!((ours / theirs - 1.0).abs() < 0.01, "{init_mode}: {ours} and {theirs}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_of_shards_changes_no_bit() {
+    let candidates = [
+        params(json!({"k": 40, "max_iter": 10})),
+        params(json!({"k": 12, "distance_measure": "cosine", "init_mode": "random"})),
+    ];
+    for matrix in [mixture(9_000), weighted(mixed(9_000))] {
+        let saved = |forgets| -> Vec<Artifacts> {
+            over_shards(&matrix, &candidates, 3, forgets).iter().map(|model| model.save().unwrap()).collect()
+        };
+        assert!(saved(false) == saved(true));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_rows_is_found_over_shards_too() {
+    let mut gaps = mixture(100);
+    gaps.x.values[2] = FeatureValues::Number(vec![f64::NAN; 100].into());
+    let negative = Matrix { weight: Some(vec![-1.0; 100].into()), ..mixture(100) };
+    let none = Matrix { weight: Some(vec![0.0; 100].into()), ..mixture(100) };
+    let zeros = columns(vec![vec![0.0; 100]]);
+    let cosine = json!({"k": 2, "distance_measure": "cosine"});
+    for (matrix, candidate) in [(gaps, json!({})), (negative, json!({})), (none, json!({})), (zeros, cosine)] {
+        let shards = TestShards::new(&KMeans, &matrix, 3, false);
+        let ours = sharded::fit_shards(&shards, &[params(candidate.clone())], &FitContext::new(7)).remove(0);
+        let theirs = fit_one(&matrix, candidate);
+        assert_eq!(ours.unwrap_err().to_string(), theirs.unwrap_err().to_string());
+    }
 }

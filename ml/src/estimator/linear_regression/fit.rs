@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::{LinearRegressionModel, LinearRegressionParams};
 use crate::Result;
+use crate::estimator::sharded::Shards;
 use crate::estimator::support::linear::{
-    Design, ElasticNet, LinearWeights, Members, Penalty, Rows, Solver, Squared, Stop, fit_groups, path,
+    Columns, Design, ElasticNet, LinearWeights, Members, Passes, Penalty, Rows, ShardedRows, Solver, Squared, Stop,
+    fit_groups, path,
 };
 use crate::estimator::support::training;
-use crate::estimator::{FitContext, Params};
-use crate::matrix::Matrix;
+use crate::estimator::{FitContext, Params, ProblemType};
+use crate::matrix::{Feature, Matrix};
 
 /// Squared errors below this share of the label's variance are rounding.
 const ROUNDING: f64 = 1e-16;
@@ -17,71 +19,67 @@ const ROUNDING: f64 = 1e-16;
 type Fitted = Result<LinearRegressionModel>;
 
 pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
-    let parse = |params| LinearRegressionParams::parse(params).map(LinearRegressionParams::elastic_net);
-    let parsed: Vec<Result<ElasticNet>> = candidates.iter().map(parse).collect();
-    let target = match Target::new(matrix, rows) {
-        Ok(target) => target,
+    let parsed = parse(candidates);
+    let (rows, label) = match labelled(matrix, rows) {
+        Ok(labelled) => labelled,
         Err(e) => return training::failed(parsed, &e),
     };
-    let design = |has_intercept| Design::new(matrix, &target.rows, has_intercept);
-    fit_groups(
-        super::NAME,
-        parsed,
-        |p| p.fit_intercept,
-        design,
-        |design, members| fit_members(matrix, &target, design, members, ctx),
-    )
+    let design = |has_intercept| Design::new(matrix, &rows, &label, has_intercept);
+    let fit = |design: &_, members| fit_members(&matrix.x.features, design, members, ctx);
+    fit_groups(super::NAME, parsed, |p| p.fit_intercept, design, fit)
 }
 
-/// The rows and their labels, with their mean and population deviation.
-struct Target {
-    rows: Rows,
-    label: Vec<f64>,
-    mean: f64,
-    deviation: f64,
+pub(super) fn fit_shards(shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
+    let parsed = parse(candidates);
+    let outline = shards.outline();
+    let is_known = training::is_for(super::NAME, outline.problem, &[ProblemType::Regression]);
+    let rows = match is_known.and_then(|()| ShardedRows::new(shards)) {
+        Ok(rows) => rows,
+        Err(e) => return training::failed(parsed, &e),
+    };
+    let design = |has_intercept| Ok(rows.design(has_intercept));
+    let fit = |design: &_, members| fit_members(&outline.features, design, members, ctx);
+    fit_groups(super::NAME, parsed, |p| p.fit_intercept, design, fit)
 }
 
-impl Target {
-    fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
-        training::is_for(super::NAME, matrix.problem, &[crate::estimator::ProblemType::Regression])?;
-        let rows = Rows::new(matrix, rows)?;
-        let label = training::number_labels(matrix, &rows.numbers)?;
-        let mean = rows.mean(&label);
-        let squares: Vec<f64> = label.iter().map(|y| (y - mean) * (y - mean)).collect();
-        let deviation = rows.mean(&squares).sqrt();
-        // As Spark does for a constant label.
-        let deviation = if deviation > 0.0 { deviation } else { mean.abs() };
-        Ok(Self { rows, label, mean, deviation })
-    }
+fn parse(candidates: &[Params]) -> Vec<Result<ElasticNet>> {
+    let parse = |params| LinearRegressionParams::parse(params).map(LinearRegressionParams::elastic_net);
+    candidates.iter().map(parse).collect()
+}
+
+fn labelled(matrix: &Matrix, rows: &[u32]) -> Result<(Rows, Arc<[f64]>)> {
+    training::is_for(super::NAME, matrix.problem, &[ProblemType::Regression])?;
+    let rows = Rows::new(matrix, rows)?;
+    let label = training::number_labels(matrix, &rows.numbers)?;
+    Ok((rows, label.into()))
 }
 
 fn fit_members(
-    matrix: &Matrix,
-    target: &Target,
-    design: &Design,
+    features: &Arc<[Feature]>,
+    rows: &impl Passes,
     members: Members<ElasticNet>,
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
-    let mut solver = Solver::new(design, Squared, &target.label);
+    let (columns, labels) = (rows.columns(), rows.labels());
+    // As Spark does for a constant label.
+    let deviation = if labels.deviation > 0.0 { labels.deviation } else { labels.mean.abs() };
+    let mut solver = Solver::new(rows, Squared);
     let solve = |params: &ElasticNet, start: Option<Vec<f64>>| {
-        let start = start.unwrap_or_else(|| solver.start(target.mean));
-        let penalty = penalty(design, target, params);
-        let floor = ROUNDING * target.deviation * target.deviation;
-        let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor };
+        let start = start.unwrap_or_else(|| solver.start(labels.mean));
+        let penalty = penalty(columns, deviation, params);
+        let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor: ROUNDING * deviation * deviation };
         let point = solver.solve(&penalty, stop, start, ctx)?;
-        Ok(if params.l1() == 0.0 { solver.refine(&penalty, point) } else { point })
+        if params.l1() == 0.0 { solver.refine(&penalty, point) } else { Ok(point) }
     };
-    path(members, solve, |point| {
-        LinearRegressionModel::new(LinearWeights::new(Arc::clone(&matrix.x.features), design, point))
-    })
+    path(members, solve, |point| LinearRegressionModel::new(LinearWeights::new(Arc::clone(features), columns, point)))
 }
 
 /// Spark divides columns and label by their deviations, which leaves the label's one in the squares' part.
-fn penalty(design: &Design, target: &Target, params: &ElasticNet) -> Penalty {
-    let l2 = if target.deviation > 0.0 { params.l2() / target.deviation } else { params.l2() };
+fn penalty(columns: &Columns, deviation: f64, params: &ElasticNet) -> Penalty {
+    let l2 = if deviation > 0.0 { params.l2() / deviation } else { params.l2() };
     if params.standardization {
-        Penalty::scaled(design, params.l1(), l2, design.population_unit())
+        Penalty::scaled(columns, params.l1(), l2, columns.population_unit())
     } else {
-        Penalty::raw(design, params.l1(), l2)
+        Penalty::raw(columns, params.l1(), l2)
     }
 }

@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub use model::LinearRegressionModel;
 pub use params::LinearRegressionParams;
 
+use super::sharded::{Shard, ShardedEstimator, Shards};
+use super::support::linear::{Squared, pass_of_shard};
 use super::support::training;
 use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
@@ -55,8 +57,22 @@ impl Estimator for LinearRegression {
         training::boxed(fit::fit(matrix, rows, candidates, ctx))
     }
 
+    fn sharded(&self) -> Option<&dyn ShardedEstimator> {
+        Some(self)
+    }
+
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
         Ok(Box::new(LinearRegressionModel::load(features, artifacts)?))
+    }
+}
+
+impl ShardedEstimator for LinearRegression {
+    fn fit_shards(&self, shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Result<Box<dyn Model>>> {
+        training::boxed(fit::fit_shards(shards, candidates, ctx))
+    }
+
+    fn pass(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<f64>> {
+        pass_of_shard::<Squared>(shard, request)
     }
 }
 

@@ -4,46 +4,63 @@ use std::sync::Arc;
 
 use super::multinomial::{MultinomialSolver, Points};
 use super::{LogisticRegressionModel, LogisticRegressionParams};
+use crate::estimator::sharded::Shards;
 use crate::estimator::support::linear::{
-    Design, ElasticNet, LinearWeights, Logistic, Members, Penalty, Rows, Solver, Stop, fit_groups, path,
+    Columns, Design, ElasticNet, LinearWeights, Logistic, Members, Passes, Penalty, Rows, ShardedRows, Solver, Stop,
+    fit_groups, path,
 };
 use crate::estimator::support::math::ln;
 use crate::estimator::support::training;
 use crate::estimator::{FitContext, Params, ProblemType};
-use crate::matrix::Matrix;
+use crate::matrix::{Feature, Matrix};
 use crate::{MlError, Result};
 
 type Fitted = Result<LogisticRegressionModel>;
 
 pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
-    let parse = |params| LogisticRegressionParams::parse(params).map(LogisticRegressionParams::elastic_net);
-    let parsed: Vec<Result<ElasticNet>> = candidates.iter().map(parse).collect();
+    let parsed = parse(candidates);
     let target = match Target::new(matrix, rows) {
         Ok(target) => target,
         Err(e) => return training::failed(parsed, &e),
     };
-    let design = |has_intercept| Design::new(matrix, &target.rows, has_intercept);
+    let design = |has_intercept| Design::new(matrix, &target.rows, &target.label, has_intercept);
     fit_groups(
         super::NAME,
         parsed,
         |p| p.fit_intercept,
         design,
-        |design, members| match &target.label {
-            Label::Binary(label) => fit_binary(matrix, label, target.rows.mean(label), design, members, ctx),
-            Label::Multiclass(classes) => fit_multiclass(matrix, classes, design, members, ctx),
+        |design, members| match &target.classes {
+            None => fit_binary(&matrix.x.features, design, members, ctx),
+            Some(classes) => fit_multiclass(matrix, classes, design, members, ctx),
         },
     )
+}
+
+pub(super) fn fit_shards(shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
+    let parsed = parse(candidates);
+    let outline = shards.outline();
+    let is_binary = training::is_for("logistic_regression over shards", outline.problem, &[ProblemType::Binary]);
+    let rows = match is_binary.and_then(|()| ShardedRows::new(shards)) {
+        Ok(rows) => rows,
+        Err(e) => return training::failed(parsed, &e),
+    };
+    let design = |has_intercept| Ok(rows.design(has_intercept));
+    let fit = |design: &_, members| fit_binary(&outline.features, design, members, ctx);
+    fit_groups(super::NAME, parsed, |p| p.fit_intercept, design, fit)
+}
+
+fn parse(candidates: &[Params]) -> Vec<Result<ElasticNet>> {
+    let parse = |params| LogisticRegressionParams::parse(params).map(LogisticRegressionParams::elastic_net);
+    candidates.iter().map(parse).collect()
 }
 
 /// The rows and their labels.
 struct Target {
     rows: Rows,
-    label: Label,
-}
-
-enum Label {
-    Binary(Vec<f64>),
-    Multiclass(Classes),
+    /// 0 or 1, or the number of the class.
+    label: Arc<[f64]>,
+    /// The classes of a multiclass problem.
+    classes: Option<Classes>,
 }
 
 /// The classes that training rows have.
@@ -62,11 +79,15 @@ impl Target {
     fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
         training::is_for(super::NAME, matrix.problem, &super::PROBLEMS)?;
         let rows = Rows::new(matrix, rows)?;
-        let label = match matrix.problem {
-            ProblemType::Multiclass => Label::Multiclass(Classes::new(matrix, &rows)?),
-            _ => Label::Binary(training::binary_labels(matrix, &rows.numbers)?),
+        let classes = match matrix.problem {
+            ProblemType::Multiclass => Some(Classes::new(matrix, &rows)?),
+            _ => None,
         };
-        Ok(Self { rows, label })
+        let label = match classes {
+            Some(_) => rows.numbers.iter().map(|&r| matrix.label[r as usize]).collect(),
+            None => training::binary_labels(matrix, &rows.numbers)?,
+        };
+        Ok(Self { rows, label: label.into(), classes })
     }
 }
 
@@ -88,43 +109,43 @@ impl Classes {
 
     /// A model of all classes from the points of the present ones.
     fn model(&self, matrix: &Matrix, design: &Design, points: &Points) -> LogisticRegressionModel {
-        let points = centred(design, points);
-        let mut absent = vec![0.0; design.n_coordinates()];
-        absent[design.intercept()] = f64::NEG_INFINITY;
+        let columns = design.columns();
+        let points = centred(columns, points);
+        let mut absent = vec![0.0; columns.n_coordinates()];
+        absent[columns.intercept()] = f64::NEG_INFINITY;
         let weights = |class| {
             let point = self.present.iter().position(|present| *present == class).map_or(&absent, |i| &points[i]);
-            LinearWeights::new(Arc::clone(&matrix.x.features), design, point)
+            LinearWeights::new(Arc::clone(&matrix.x.features), columns, point)
         };
         LogisticRegressionModel::new((0..self.n_classes).map(weights).collect())
     }
 }
 
 /// Points whose intercepts of raw columns have the mean 0.
-fn centred(design: &Design, points: &Points) -> Points {
+fn centred(columns: &Columns, points: &Points) -> Points {
     let mut centred = points.clone();
-    if design.is_free(design.intercept()) {
-        let sum: f64 = points.iter().map(|point| design.raw_coefficients(point).1).sum();
+    if columns.is_free(columns.intercept()) {
+        let sum: f64 = points.iter().map(|point| columns.raw_coefficients(point).1).sum();
         let mean = sum / points.len() as f64;
-        centred.iter_mut().for_each(|point| point[design.intercept()] -= mean);
+        centred.iter_mut().for_each(|point| point[columns.intercept()] -= mean);
     }
     centred
 }
 
 fn fit_binary(
-    matrix: &Matrix,
-    label: &[f64],
-    share: f64,
-    design: &Design,
+    features: &Arc<[Feature]>,
+    rows: &impl Passes,
     members: Members<ElasticNet>,
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
-    let mut solver = Solver::new(design, Logistic, label);
+    let (columns, share) = (rows.columns(), rows.labels().mean);
+    let mut solver = Solver::new(rows, Logistic);
     let solve = |params: &ElasticNet, start: Option<Vec<f64>>| {
         let start = start.unwrap_or_else(|| solver.start(ln(share / (1.0 - share))));
-        solver.solve(&penalty(design, params), stop(params), start, ctx)
+        solver.solve(&penalty(columns, params), stop(params), start, ctx)
     };
     path(members, solve, |point| {
-        LogisticRegressionModel::new(vec![LinearWeights::new(Arc::clone(&matrix.x.features), design, point)])
+        LogisticRegressionModel::new(vec![LinearWeights::new(Arc::clone(features), columns, point)])
     })
 }
 
@@ -144,16 +165,16 @@ fn fit_multiclass(
     };
     let solve = |params: &ElasticNet, start: Option<Points>| {
         let start = start.unwrap_or_else(|| solver.start(&classes.log_weights));
-        solver.solve(&penalty(design, params), stop(params), start, ctx)
+        solver.solve(&penalty(design.columns(), params), stop(params), start, ctx)
     };
     path(members, solve, |points| classes.model(matrix, design, points))
 }
 
-fn penalty(design: &Design, params: &ElasticNet) -> Penalty {
+fn penalty(columns: &Columns, params: &ElasticNet) -> Penalty {
     if params.standardization {
-        Penalty::scaled(design, params.l1(), params.l2(), 1.0)
+        Penalty::scaled(columns, params.l1(), params.l2(), 1.0)
     } else {
-        Penalty::raw(design, params.l1(), params.l2())
+        Penalty::raw(columns, params.l1(), params.l2())
     }
 }
 

@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub use model::LogisticRegressionModel;
 pub use params::LogisticRegressionParams;
 
+use super::sharded::{Shard, ShardedEstimator, Shards};
+use super::support::linear::{Logistic, pass_of_shard};
 use super::support::training;
 use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
@@ -57,8 +59,22 @@ impl Estimator for LogisticRegression {
         training::boxed(fit::fit(matrix, rows, candidates, ctx))
     }
 
+    fn sharded(&self) -> Option<&dyn ShardedEstimator> {
+        Some(self)
+    }
+
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
         Ok(Box::new(LogisticRegressionModel::load(&features, artifacts)?))
+    }
+}
+
+impl ShardedEstimator for LogisticRegression {
+    fn fit_shards(&self, shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Result<Box<dyn Model>>> {
+        training::boxed(fit::fit_shards(shards, candidates, ctx))
+    }
+
+    fn pass(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<f64>> {
+        pass_of_shard::<Logistic>(shard, request)
     }
 }
 

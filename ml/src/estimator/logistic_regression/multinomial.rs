@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use crate::estimator::FitContext;
-use crate::estimator::support::linear::{ClassEvaluation, Design, Penalty, Quadratic, Stop};
+use crate::estimator::support::linear::{ClassEvaluation, Design, Passes, Penalty, Quadratic, Stop};
 use crate::{MlError, Result};
 
 /// What blocks are multiplied by. On the directions that change probabilities, a row's Hessian is one to two times its
@@ -54,22 +54,22 @@ impl<'a> MultinomialSolver<'a> {
     /// # Errors
     /// More classes and columns than memory is for.
     pub(super) fn new(design: &'a Design, label: &'a [u32], n_classes: usize) -> Result<Self> {
-        let d = design.n_coordinates();
+        let d = design.columns().n_coordinates();
         if n_classes * d * d > MOST_NUMBERS {
             return Err(MlError::Invalid(format!(
                 "{n_classes} classes of {d} columns in the one-hot view take more than 2 GiB; take fewer columns, \
                  or gradient_boosted_trees"
             )));
         }
-        let free = (0..d).map(|j| design.is_free(j)).collect();
+        let free = (0..d).map(|j| design.columns().is_free(j)).collect();
         Ok(Self { design, label, free, blocks: None })
     }
 
     /// The points without coefficients, from which a path starts; intercepts count where there are some.
     pub(super) fn start(&self, intercepts: &[f64]) -> Points {
-        let place = self.design.intercept();
+        let place = self.design.columns().intercept();
         let point = |intercept: &f64| {
-            let mut point = vec![0.0; self.design.n_coordinates()];
+            let mut point = vec![0.0; self.design.columns().n_coordinates()];
             point[place] = if self.free[place] { *intercept } else { 0.0 };
             point
         };

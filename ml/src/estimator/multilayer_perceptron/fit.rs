@@ -5,12 +5,11 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
 
-use super::network::{Inputs, Layer, Network};
-use super::{MultilayerPerceptronModel, MultilayerPerceptronParams};
-use crate::estimator::support::math::sigmoid;
+use super::network::{Inputs, Layer, Network, Output};
+use super::{MultilayerPerceptronModel, MultilayerPerceptronParams, NAME, PROBLEMS};
 use crate::estimator::support::random::{Random, mix};
-use crate::estimator::support::training;
-use crate::estimator::{FitContext, Params};
+use crate::estimator::support::training::{self, Labels};
+use crate::estimator::{FitContext, Params, ProblemType};
 use crate::matrix::{FeatureValues, Matrix};
 use crate::{MlError, Result};
 
@@ -37,7 +36,7 @@ pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &Fi
     };
     let train = |params: Result<MultilayerPerceptronParams>| {
         let network = Training::new(&data, params?, ctx)?.run()?;
-        Ok(MultilayerPerceptronModel::new(Arc::clone(&matrix.x.features), network))
+        Ok(MultilayerPerceptronModel::new(Arc::clone(&matrix.x.features), network, data.output))
     };
     parsed.into_par_iter().map(train).collect()
 }
@@ -53,15 +52,16 @@ struct TrainingRows {
     /// By category with indicators: how many it has.
     sizes: Vec<usize>,
     label: Vec<f64>,
+    /// Each row's weight over the mean weight.
+    weight: Vec<f64>,
+    output: Output,
 }
 
 impl TrainingRows {
     fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
-        let label = training::binary_labels(matrix, rows)?;
+        let rows = &counted_rows(matrix, rows)?[..];
+        let labels = Labels::new(NAME, &PROBLEMS, matrix, rows)?;
         training::numbers_are_present(matrix, rows)?;
-        if matrix.weight.is_some() {
-            return Err(MlError::Invalid("multilayer_perceptron takes no row weights; leave out weight".into()));
-        }
         let inputs = Inputs::new(&matrix.x.features);
         if inputs.len() == 0 {
             return Err(MlError::Invalid("multilayer_perceptron has no features to train on".into()));
@@ -71,7 +71,9 @@ impl TrainingRows {
             numbers: vec![1.0; rows.len() * (inputs.n_numbers + 1)],
             indicators: Vec::new(),
             sizes: Vec::new(),
-            label,
+            output: output(matrix.problem, &labels)?,
+            weight: relative_weights(&labels),
+            label: labels.label,
             inputs,
         };
         for (i, values) in matrix.x.values.iter().enumerate() {
@@ -94,6 +96,39 @@ impl TrainingRows {
     }
 }
 
+/// The rows that count.
+fn counted_rows(matrix: &Matrix, rows: &[u32]) -> Result<Vec<u32>> {
+    let Some(weights) = training::weights(matrix, rows)? else { return Ok(rows.to_vec()) };
+    Ok(rows.iter().zip(weights).filter(|(_, weight)| *weight > 0.0).map(|(row, _)| *row).collect())
+}
+
+fn relative_weights(labels: &Labels) -> Vec<f64> {
+    let Some(weights) = &labels.weight else { return vec![1.0; labels.label.len()] };
+    // Shares of the largest do not overflow in a sum.
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    let mean = weights.iter().map(|w| w / largest).sum::<f64>() / weights.len() as f64;
+    weights.iter().map(|w| w / largest / mean).collect()
+}
+
+fn output(problem: ProblemType, labels: &Labels) -> Result<Output> {
+    Ok(match problem {
+        ProblemType::Binary => Output::Logistic,
+        ProblemType::Multiclass => Output::Softmax(labels.n_outputs),
+        _ => standardised(&labels.label, &relative_weights(labels))?,
+    })
+}
+
+/// The mean and deviation of labels; a deviation of 1 where they do not vary.
+fn standardised(label: &[f64], weight: &[f64]) -> Result<Output> {
+    let n = label.len() as f64;
+    let mean = label.iter().zip(weight).map(|(y, w)| y * w).sum::<f64>() / n;
+    let variance = label.iter().zip(weight).map(|(y, w)| (y - mean) * (y - mean) * w).sum::<f64>() / n;
+    if !variance.is_finite() {
+        return Err(MlError::Invalid(format!("{NAME}: the squares of the labels are beyond all numbers; scale them")));
+    }
+    Ok(Output::Number { mean, deviation: if variance > 0.0 { variance.sqrt() } else { 1.0 } })
+}
+
 /// One tensor that is trained, with Adam's moments.
 struct Weights {
     values: Vec<f32>,
@@ -106,13 +141,13 @@ struct Weights {
 }
 
 impl Weights {
-    /// Uniform within ±sqrt(6 / fan_in) (He et al. 2015), and `n_zeros` rows of zeros behind.
-    fn random(shape: [usize; 2], fan_in: usize, n_zeros: usize, random: &mut Random) -> Result<Self> {
-        let limit = (6.0 / fan_in.max(1) as f64).sqrt();
-        let n_penalised = shape[0] * shape[1];
-        let mut values: Vec<f32> = (0..n_penalised).map(|_| ((random.unit() * 2.0 - 1.0) * limit) as f32).collect();
-        values.resize(values.len() + n_zeros * shape[1], 0.0);
-        let shape = vec![shape[0] + n_zeros, shape[1]];
+    /// Uniform within ±sqrt(6 / (fan_in + n_out)) (Glorot, Bengio 2010), as scikit-learn's; `n_biases` rows are biases.
+    fn random(n_in: usize, n_biases: usize, n_out: usize, fan_in: usize, random: &mut Random) -> Result<Self> {
+        let limit = (6.0 / (fan_in + n_out) as f64).sqrt();
+        let n_penalised = n_in * n_out;
+        let shape = vec![n_in + n_biases, n_out];
+        let n_values = shape[0] * n_out;
+        let values: Vec<f32> = (0..n_values).map(|_| ((random.unit() * 2.0 - 1.0) * limit) as f32).collect();
         let var = Var::from_slice(&values, &shape[..], &DEVICE).map_err(candle)?;
         let zeros = vec![0.0; values.len()];
         Ok(Self { values, shape, var, mean: zeros.clone(), square: zeros, n_penalised })
@@ -147,7 +182,7 @@ struct Training<'a> {
 struct Batch {
     numbers: Tensor,
     indicators: Vec<Tensor>,
-    label: Vec<f64>,
+    rows: Vec<u32>,
 }
 
 impl<'a> Training<'a> {
@@ -156,13 +191,13 @@ impl<'a> Training<'a> {
         let inputs = &data.inputs;
         let fan_in = inputs.n_numbers + data.sizes.len();
         let sizes: Vec<usize> =
-            [inputs.n_numbers].into_iter().chain(params.layers.iter().copied()).chain([1]).collect();
+            [inputs.n_numbers].into_iter().chain(params.layers.iter().copied()).chain([data.output.len()]).collect();
         let layer = |(i, pair): (usize, &[usize])| {
             let fan_in = if i == 0 { fan_in } else { pair[0] };
-            Weights::random([pair[0], pair[1]], fan_in, 1, &mut Random::new(seed, FIRST_WEIGHTS + i as u64))
+            Weights::random(pair[0], 1, pair[1], fan_in, &mut Random::new(seed, FIRST_WEIGHTS + i as u64))
         };
         let mut random = Random::new(seed, EMBEDDINGS);
-        let embedding = |n: &usize| Weights::random([*n, sizes[1]], fan_in, 0, &mut random);
+        let embedding = |n: &usize| Weights::random(*n, 0, sizes[1], fan_in, &mut random);
         Ok(Self {
             embeddings: data.sizes.iter().map(embedding).collect::<Result<_>>()?,
             layers: sizes.windows(2).enumerate().map(layer).collect::<Result<_>>()?,
@@ -195,17 +230,17 @@ impl<'a> Training<'a> {
         Ok(Batch {
             numbers,
             indicators: self.data.indicators.iter().map(of_category).collect::<candle_core::Result<_>>()?,
-            label: rows.iter().map(|&r| self.data.label[r as usize]).collect(),
+            rows: rows.to_vec(),
         })
     }
 
-    /// The margins of a batch, `[n_rows, 1]`.
+    /// The margins of a batch, `[n_rows, n_outputs]`.
     fn forward(&self, batch: &Batch) -> candle_core::Result<Tensor> {
         let mut hidden = batch.numbers.matmul(self.layers[0].var.as_tensor())?;
         for (rows, embedding) in batch.indicators.iter().zip(&self.embeddings) {
             hidden = (hidden + embedding.var.index_select(rows, 0)?)?;
         }
-        let ones = Tensor::ones((batch.label.len(), 1), candle_core::DType::F32, &DEVICE)?;
+        let ones = Tensor::ones((batch.rows.len(), 1), candle_core::DType::F32, &DEVICE)?;
         for layer in &self.layers[1..] {
             hidden = Tensor::cat(&[&hidden.relu()?, &ones], 1)?.matmul(layer.var.as_tensor())?;
         }
@@ -214,16 +249,9 @@ impl<'a> Training<'a> {
 
     fn step(&mut self, batch: &Batch) -> candle_core::Result<()> {
         let margins = self.forward(batch)?.flatten_all()?;
-        let n = batch.label.len();
-        // The slope of the mean log loss by margin, in closed form: stable at any margin. Its product with the
-        // margins has the loss's gradient.
-        let slope: Vec<f32> = margins
-            .to_vec1::<f32>()?
-            .iter()
-            .zip(&batch.label)
-            .map(|(z, y)| ((sigmoid(f64::from(*z)) - y) / n as f64) as f32)
-            .collect();
-        let gradients = (margins * Tensor::from_vec(slope, n, &DEVICE)?)?.sum_all()?.backward()?;
+        // The product of the margins with the loss's slopes has the loss's gradient.
+        let slopes = self.slopes(&margins.to_vec1::<f32>()?, &batch.rows);
+        let gradients = (&margins * Tensor::from_vec(slopes, margins.dims1()?, &DEVICE)?)?.sum_all()?.backward()?;
         self.decay_1 *= BETA_1;
         self.decay_2 *= BETA_2;
         let adam = Adam {
@@ -239,6 +267,18 @@ impl<'a> Training<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The slopes of the mean loss of some rows by their margins.
+    fn slopes(&self, margins: &[f32], rows: &[u32]) -> Vec<f32> {
+        let n_outputs = self.data.output.len();
+        let mut slopes: Vec<f64> = margins.iter().map(|z| f64::from(*z)).collect();
+        for (row, slopes) in rows.iter().zip(slopes.chunks_exact_mut(n_outputs)) {
+            self.data.output.slope(self.data.label[*row as usize], slopes);
+            let by = self.data.weight[*row as usize] / rows.len() as f64;
+            slopes.iter_mut().for_each(|slope| *slope *= by);
+        }
+        slopes.into_iter().map(|slope| slope as f32).collect()
     }
 
     fn network(self) -> Network {

@@ -1,4 +1,4 @@
-//! A multilayer perceptron for a binary label: ReLU layers and a logistic output.
+//! A multilayer perceptron: ReLU layers, and an output that is logistic (binary), a softmax (multiclass) or a number.
 //!
 //! The first layer is dense over the numbers plus one row of an embedding per category, which equals weights times
 //! one-hot vectors. Training is candle's autodiff with Adam over seeded shuffles; scoring is a kernel of ours that
@@ -22,7 +22,14 @@ use crate::matrix::{Feature, Matrix};
 /// The estimator's name.
 pub(super) const NAME: &str = "multilayer_perceptron";
 
-/// A multilayer perceptron for a binary label.
+/// The problems that it is for.
+const PROBLEMS: [ProblemType; 3] = [ProblemType::Binary, ProblemType::Multiclass, ProblemType::Regression];
+
+/// A multilayer perceptron.
+///
+/// It lowers the mean log loss of classes or the mean squared error of numbers, each row by its weight over the mean
+/// weight: a row of weight 0 is as good as absent. Labels that are numbers are standardised inside. The reference is
+/// scikit-learn's `MLPClassifier` and `MLPRegressor` with Adam.
 ///
 /// Parameters are those of [`MultilayerPerceptronParams`]. It trains on the CPU. A number that is missing (NaN) in
 /// training is an error; a missing category, or one without an indicator, adds nothing.
@@ -38,7 +45,7 @@ impl Estimator for MultilayerPerceptron {
     }
 
     fn validate(&self, params: &Params, problem: ProblemType) -> Result<()> {
-        training::is_for(NAME, problem, &[ProblemType::Binary])?;
+        training::is_for(NAME, problem, &PROBLEMS)?;
         MultilayerPerceptronParams::parse(params).map(|_| ())
     }
 

@@ -1,15 +1,15 @@
 //! The fitted network and its scoring kernel.
 //!
 //! Saved as `model.safetensors` (`layer.N.weight`, `[n_in, n_out]`, and `layer.N.bias`, `[n_out]`, 32-bit) and
-//! `model.json` (format, names of the features, activation, hidden sizes).
+//! `model.json` (format, names of the features, activation, hidden sizes). Format 1 is of binary problems; format 2, of
+//! the others, says what the output is.
 
 use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::network::{Inputs, Layer, Network, add_scaled, rectify};
-use crate::estimator::support::math::sigmoid;
+use super::network::{Inputs, Layer, Network, Output, add_scaled, rectify};
 use crate::estimator::support::training;
 use crate::estimator::{Artifacts, Model};
 use crate::matrix::{Feature, FeatureValues, Features};
@@ -19,8 +19,10 @@ use crate::{MlError, Result};
 const FILE: &str = "model.json";
 /// The weights' name.
 const WEIGHTS: &str = "model.safetensors";
-/// The artifacts' format.
-const FORMAT: u32 = 1;
+/// The artifacts' format, of binary problems.
+const BINARY_FORMAT: u32 = 1;
+/// The artifacts' format, of other problems.
+const FORMAT: u32 = 2;
 /// The only activation of hidden layers.
 const ACTIVATION: &str = "relu";
 
@@ -30,6 +32,7 @@ pub struct MultilayerPerceptronModel {
     features: Arc<[Feature]>,
     inputs: Inputs,
     network: Network,
+    output: Output,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,12 +41,37 @@ struct Description {
     features: Vec<String>,
     activation: String,
     layers: Vec<usize>,
+    #[serde(default, skip_serializing_if = "is_logistic")]
+    output: Output,
+}
+
+impl Description {
+    fn check(&self, features: &[Feature]) -> std::result::Result<(), String> {
+        if self.activation != ACTIVATION {
+            return Err(format!("expected the activation {ACTIVATION}, got {:?}", self.activation));
+        }
+        if !self.features.iter().eq(features.iter().map(|f| &f.name)) {
+            return Err("its weights are not those of the model's features".to_owned());
+        }
+        if self.format != format_of(self.output) || self.output == Output::Softmax(0) {
+            return Err(format!("format {} has no output {:?}", self.format, self.output));
+        }
+        Ok(())
+    }
+}
+
+fn is_logistic(output: &Output) -> bool {
+    *output == Output::Logistic
+}
+
+fn format_of(output: Output) -> u32 {
+    if is_logistic(&output) { BINARY_FORMAT } else { FORMAT }
 }
 
 impl MultilayerPerceptronModel {
-    pub(super) fn new(features: Arc<[Feature]>, network: Network) -> Self {
+    pub(super) fn new(features: Arc<[Feature]>, network: Network, output: Output) -> Self {
         let inputs = Inputs::new(&features);
-        Self { features, inputs, network }
+        Self { features, inputs, network, output }
     }
 
     /// Reads a model back.
@@ -51,20 +79,17 @@ impl MultilayerPerceptronModel {
     /// # Errors
     /// Artifacts that are absent, damaged, of a newer format or of other features.
     pub(super) fn load(features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Self> {
+        let format = training::format_of(artifacts, FILE)?;
+        if format != BINARY_FORMAT {
+            training::known_format(FILE, format, FORMAT)?;
+        }
         let description: Description = training::from_json(artifacts, FILE)?;
-        training::known_format(FILE, description.format, FORMAT)?;
-        if description.activation != ACTIVATION {
-            let why = format!("expected the activation {ACTIVATION}, got {:?}", description.activation);
-            return Err(training::corrupt(FILE, why));
-        }
-        if !description.features.iter().eq(features.iter().map(|f| &f.name)) {
-            return Err(training::corrupt(FILE, "its weights are not those of the model's features"));
-        }
+        description.check(&features).map_err(|why| training::corrupt(FILE, why))?;
         let bytes = training::artifact(artifacts, WEIGHTS)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| training::corrupt(WEIGHTS, e.to_string()))?;
         let mut n_in = Inputs::new(&features).len();
         let mut layers = Vec::new();
-        for (i, n_out) in description.layers.iter().copied().chain([1]).enumerate() {
+        for (i, n_out) in description.layers.iter().copied().chain([description.output.len()]).enumerate() {
             layers.push(Layer {
                 weight: read(&tensors, &format!("layer.{i}.weight"), &[n_in, n_out])?,
                 bias: read(&tensors, &format!("layer.{i}.bias"), &[n_out])?,
@@ -73,13 +98,13 @@ impl MultilayerPerceptronModel {
             });
             n_in = n_out;
         }
-        Ok(Self::new(features, Network { layers }))
+        Ok(Self::new(features, Network { layers }, description.output))
     }
 
-    /// One row's margin. `from` and `into` are buffers.
-    fn margin(&self, x: &Features, row: usize, from: &mut Vec<f32>, into: &mut Vec<f32>) -> f64 {
+    /// Puts one row's margins into `into`. `from` is a buffer.
+    fn margins(&self, x: &Features, row: usize, from: &mut Vec<f32>, into: &mut Vec<f32>) {
         let mut layers = self.network.layers.iter();
-        let Some(first) = layers.next() else { return f64::NAN };
+        let Some(first) = layers.next() else { return };
         start(into, first);
         for (values, (place, size)) in x.values.iter().zip(&self.inputs.places) {
             match values {
@@ -98,7 +123,6 @@ impl MultilayerPerceptronModel {
             start(into, layer);
             layer.add_products(from, into);
         }
-        into.first().map_or(f64::NAN, |z| f64::from(*z))
     }
 }
 
@@ -107,20 +131,32 @@ impl Model for MultilayerPerceptronModel {
         super::NAME
     }
 
-    /// Scores rows; a missing number (NaN) gives a score of NaN.
+    fn n_outputs(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Scores rows; a missing number (NaN) gives scores of NaN.
     fn predict(&self, x: &Features) -> Result<Vec<f64>> {
         training::same_columns(&self.features, x)?;
         let (mut from, mut into) = (Vec::new(), Vec::new());
-        Ok((0..x.n_rows).map(|row| sigmoid(self.margin(x, row, &mut from, &mut into))).collect())
+        let n_outputs = self.output.len();
+        let mut scores = vec![f64::NAN; x.n_rows * n_outputs];
+        for (row, scores) in scores.chunks_exact_mut(n_outputs).enumerate() {
+            self.margins(x, row, &mut from, &mut into);
+            scores.iter_mut().zip(&into).for_each(|(score, margin)| *score = f64::from(*margin));
+            self.output.score(scores);
+        }
+        Ok(scores)
     }
 
     fn save(&self) -> Result<Artifacts> {
         let hidden = self.network.layers.split_last().map(|(_, hidden)| hidden).unwrap_or_default();
         let description = Description {
-            format: FORMAT,
+            format: format_of(self.output),
             features: self.features.iter().map(|f| f.name.clone()).collect(),
             activation: ACTIVATION.to_owned(),
             layers: hidden.iter().map(|layer| layer.n_out).collect(),
+            output: self.output,
         };
         Ok(Artifacts::from([
             (FILE.to_owned(), training::to_json(&description)?),

@@ -1,5 +1,9 @@
 //! The network's shape and weights, apart from what trains or scores it.
 
+use serde::{Deserialize, Serialize};
+
+use crate::codec::exact;
+use crate::estimator::support::math::{sigmoid, softmax};
 use crate::matrix::{Feature, FeatureKind};
 
 /// Dense weights of one layer.
@@ -11,6 +15,52 @@ pub(super) struct Layer {
     pub(super) bias: Vec<f32>,
     pub(super) n_in: usize,
     pub(super) n_out: usize,
+}
+
+/// What becomes of a row's margins, the last layer's sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Output {
+    /// The probability of class 1; learnt by the log loss.
+    #[default]
+    Logistic,
+    /// The probability of each of so many classes; learnt by the log loss.
+    Softmax(usize),
+    /// A number of this mean and deviation; learnt by half the squared error of the standardised number.
+    Number {
+        #[serde(with = "exact")]
+        mean: f64,
+        #[serde(with = "exact")]
+        deviation: f64,
+    },
+}
+
+impl Output {
+    /// How many margins a row has.
+    pub(super) fn len(self) -> usize {
+        if let Self::Softmax(n_classes) = self { n_classes } else { 1 }
+    }
+
+    /// Makes scores of a row's margins; of NaN, NaN.
+    pub(super) fn score(self, row: &mut [f64]) {
+        match self {
+            Self::Logistic => row.iter_mut().for_each(|z| *z = sigmoid(*z)),
+            Self::Softmax(_) => softmax(row),
+            Self::Number { mean, deviation } => row.iter_mut().for_each(|z| *z = mean + deviation * *z),
+        }
+    }
+
+    /// Makes the slopes of a row's loss of its margins, in closed form: stable at any margin.
+    pub(super) fn slope(self, label: f64, row: &mut [f64]) {
+        match self {
+            Self::Logistic => row.iter_mut().for_each(|z| *z = sigmoid(*z) - label),
+            Self::Softmax(_) => {
+                softmax(row);
+                row[label as usize] -= 1.0;
+            }
+            Self::Number { mean, deviation } => row.iter_mut().for_each(|z| *z -= (label - mean) / deviation),
+        }
+    }
 }
 
 /// All weights. The first layer's inputs are the columns of the one-hot view: all numbers, then all indicators.

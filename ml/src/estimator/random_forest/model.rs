@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::estimator::support::chunks::add_into;
 use crate::estimator::support::training;
-use crate::estimator::support::trees::{FlatTree, Tree, gain_shares, load_block};
+use crate::estimator::support::trees::{FlatTree, Tree, gain_shares, load_block, split_counts};
 use crate::estimator::{Artifacts, Model, ProblemType};
 use crate::matrix::{Feature, Features};
 
@@ -119,9 +119,9 @@ impl Model for RandomForestModel {
         for (piece, scores) in scores.chunks_mut(rows * n_outputs).enumerate() {
             load_block(x, piece * rows, scores.len() / n_outputs, &mut block);
             for tree in &self.trees {
-                for (scores, row) in scores.chunks_exact_mut(n_outputs).zip(block.chunks_exact(n_features)) {
-                    add_into(scores, tree.values(row));
-                }
+                tree.for_each_row(&block[..scores.len() / n_outputs * n_features], n_features, |row, values| {
+                    add_into(&mut scores[row * n_outputs..(row + 1) * n_outputs], values);
+                });
             }
             scores.iter_mut().for_each(|score| *score /= n_trees);
         }
@@ -142,5 +142,9 @@ impl Model for RandomForestModel {
         let total: f64 = shares.iter().sum();
         let share = |share: f64| if total > 0.0 { share / total } else { 0.0 };
         self.features.iter().map(|f| f.name.clone()).zip(shares.into_iter().map(share)).collect()
+    }
+
+    fn split_counts(&self) -> Vec<(String, u64)> {
+        split_counts(&self.saved.trees, &self.features)
     }
 }

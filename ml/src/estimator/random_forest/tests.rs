@@ -2,25 +2,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::estimator::DecisionTree;
-use crate::estimator::support::testing::{params, slice, tree_data, unit};
+use crate::estimator::support::testing::{
+    HeldOut, data_of, forests_fixture, number_list as floats, of_numbers, params, slice, standard_errors_apart,
+    tree_data, unit,
+};
 use crate::eval;
-use crate::matrix::{FeatureKind, FeatureValues, Features};
-
-/// The expected numbers, made by `tests/fixtures/forests.py`.
-fn fixture() -> Value {
-    serde_json::from_str(include_str!("../../../tests/fixtures/forests.json")).unwrap()
-}
-
-fn numbers(list: &Value) -> Vec<f64> {
-    list.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
-}
-
-fn of_numbers(columns: Vec<Vec<f64>>, label: Vec<f64>, problem: ProblemType) -> Matrix {
-    let number = |i| Feature { name: format!("x{i}"), kind: FeatureKind::Number };
-    let features = (0..columns.len()).map(number).collect();
-    let values = columns.into_iter().map(|v| FeatureValues::Number(v.into())).collect();
-    Matrix::new(Features { features, values, n_rows: label.len() }, label, problem)
-}
+use crate::matrix::FeatureValues;
 
 fn fit_rows(estimator: &dyn Estimator, matrix: &Matrix, rows: &[u32], of: Value, seed: u64) -> Box<dyn Model> {
     estimator.fit(matrix, rows, &[params(of)], &FitContext::new(seed)).remove(0).unwrap()
@@ -44,21 +31,6 @@ fn parameters(expected: &Value, names: &[&str]) -> Value {
     names.iter().map(|name| ((*name).to_owned(), expected[*name].clone())).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// The share of rows whose most likely class is theirs, or the root mean square error of numbers.
-fn quality(model: &dyn Model, x: &Features, label: &[f64]) -> f64 {
-    let scores = model.predict(x).unwrap();
-    let n = label.len() as f64;
-    if matches!(saved(model)["problem"].as_str(), Some("regression")) {
-        return (scores.iter().zip(label).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / n).sqrt();
-    }
-    let class = |row: &[f64]| match row {
-        [one] => f64::from(u8::from(*one > 0.5)),
-        _ => (0..row.len()).fold(0, |a, b| if row[b] > row[a] { b } else { a }) as f64,
-    };
-    let right = scores.chunks_exact(model.n_outputs()).zip(label).filter(|(row, label)| class(row) == **label).count();
-    right as f64 / n
-}
-
 /// On data sets of scikit-learn the means over 20 seeds of ours and 60 of theirs differ by no more than the noise: of 15
 /// comparisons one beyond two standard errors is to be expected (one is, at 2.06), so each may have three, and their
 /// squares the sum that chance alone exceeds in 1 of 20 cases.
@@ -66,27 +38,15 @@ fn quality(model: &dyn Model, x: &Features, label: &[f64]) -> f64 {
 fn forests_are_as_good_as_scikit_learn_s() {
     let mut lines = Vec::new();
     let (mut worst, mut squares) = (0.0f64, 0.0);
-    for set in fixture()["sets"].as_array().unwrap() {
-        let label = numbers(&set["label"]);
-        let problem = match set["name"].as_str().unwrap() {
-            "diabetes" => ProblemType::Regression,
-            "breast_cancer" => ProblemType::Binary,
-            _ => ProblemType::Multiclass,
-        };
-        let columns = set["columns"].as_array().unwrap().iter().map(numbers).collect();
-        let matrix = of_numbers(columns, label, problem);
-        let (test, train): (Vec<u32>, Vec<u32>) = (0..matrix.label.len() as u32).partition(|row| row % 3 == 0);
-        let (x, label) = (matrix.x.take(&test), test.iter().map(|r| matrix.label[*r as usize]).collect::<Vec<_>>());
+    for set in forests_fixture()["sets"].as_array().unwrap() {
+        let matrix = data_of(set);
+        let held_out = HeldOut::third_of(&matrix);
         for expected in set["quality"].as_array().unwrap() {
             let of = parameters(expected, &["num_trees", "max_depth", "min_instances_per_node", "bootstrap"]);
-            let model = |seed| fit_rows(&RandomForest, &matrix, &train, of.clone(), seed);
-            let ours: Vec<f64> = (0..20).map(|seed| quality(&*model(seed), &x, &label)).collect();
-            let mean = ours.iter().sum::<f64>() / 20.0;
-            let variance = ours.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / 19.0;
-            let of = |name: &str| expected[name].as_f64().unwrap();
-            let error = (variance / 20.0 + of("deviation") * of("deviation") / of("seeds")).sqrt();
-            let apart = (mean - of("mean")) / error;
-            lines.push(format!("{}: {mean:.4} for {:.4}, {apart:.2} standard errors\n", set["name"], of("mean")));
+            let model = |seed| fit_rows(&RandomForest, &matrix, &held_out.train, of.clone(), seed);
+            let ours: Vec<f64> = (0..20).map(|seed| held_out.quality(&*model(seed))).collect();
+            let (mean, apart) = standard_errors_apart(&ours, expected);
+            lines.push(format!("{}: {mean:.4} for {}, {apart:.2} standard errors\n", set["name"], expected["mean"]));
             worst = worst.max(apart.abs());
             squares += apart * apart;
         }
@@ -100,7 +60,7 @@ fn areas_are_those_of_scikit_learn() {
     let n = 20_000;
     let matrix = tree_data(n);
     let test = slice(&matrix.x, n / 2..n);
-    for expected in fixture()["areas"].as_array().unwrap() {
+    for expected in forests_fixture()["areas"].as_array().unwrap() {
         let names = ["num_trees", "max_depth", "min_instances_per_node", "feature_subset_strategy"];
         let model = fit_half(&RandomForest, &matrix, parameters(expected, &names));
         let area = eval::area_under_roc(&model.predict(&test).unwrap(), &matrix.label[n / 2..]).unwrap();
@@ -133,12 +93,12 @@ fn few_values(n: usize, problem: ProblemType) -> Matrix {
 #[test]
 fn a_tree_on_few_values_is_scikit_learn_s() {
     let n = 1200;
-    for expected in fixture()["exact"].as_array().unwrap() {
+    for expected in forests_fixture()["exact"].as_array().unwrap() {
         let matrix = few_values(n, expected["problem"].as_str().unwrap().parse().unwrap());
         let of = parameters(expected, &["impurity", "max_depth", "min_instances_per_node"]);
         let model = fit_half(&DecisionTree, &matrix, of);
         let scores = model.predict(&slice(&matrix.x, n / 2..n)).unwrap();
-        let right = numbers(&expected["predictions"]);
+        let right = floats(&expected["predictions"]);
         assert_eq!(scores.len(), right.len());
         let far = scores.iter().zip(&right).filter(|(a, b)| (*a - *b).abs() > 1e-12).count();
         assert_eq!(far, 0, "{} {}", expected["problem"], expected["impurity"]);
@@ -227,7 +187,7 @@ fn categories_of_several_classes_are_parted() {
         let label: Vec<f64> = category.iter().map(|c| f64::from(c * 7 % 12 / 4)).collect();
         (matrix.label, matrix.problem, matrix.n_classes) = (label.into(), ProblemType::Multiclass, 3);
         let model = fit_half(&DecisionTree, &matrix, json!({"max_depth": 2, "impurity": impurity}));
-        assert_eq!(quality(&*model, &matrix.x, &matrix.label), 1.0);
+        assert_eq!(HeldOut::third_of(&matrix).quality(&*model), 1.0);
         assert_eq!(n_leaves(&*model, 0), 3);
     }
 }
@@ -328,4 +288,15 @@ fn large_and_small_numbers_are_parted() {
         let model = fit_rows(&DecisionTree, &matrix, &[0, 1, 2, 3], json!({}), 1);
         assert_eq!(model.predict(&matrix.x).unwrap(), label, "{size}");
     }
+}
+
+#[test]
+fn every_split_is_counted_at_its_feature() {
+    let matrix = tree_data(2_000);
+    let model = fit_half(&RandomForest, &matrix, json!({"num_trees": 3}));
+    let counts = model.split_counts();
+    assert!(counts.iter().map(|(name, _)| name).eq(matrix.x.features.iter().map(|feature| &feature.name)));
+    let n_splits: usize = (0..3).map(|tree| n_leaves(&*model, tree) - 1).sum();
+    assert_eq!(counts.iter().map(|(_, n)| *n).sum::<u64>(), n_splits as u64);
+    assert!(counts.iter().zip(model.importances()).all(|((_, n), (_, share))| (*n > 0) == (share > 0.0)));
 }

@@ -1,9 +1,13 @@
 //! Data of the tests, by the formulas of `tests/fixtures/estimators.py`.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use super::random::mix;
-use crate::estimator::{Params, ProblemType};
+use crate::Result;
+use crate::estimator::sharded::{Kept, Outline, Shard, ShardRows, Shards};
+use crate::estimator::{Estimator, FitContext, Model, Params, ProblemType};
 use crate::matrix::{Feature, FeatureKind, FeatureValues, Features, Matrix};
 
 /// The expected numbers, made by `tests/fixtures/estimators.py`.
@@ -122,12 +126,7 @@ pub(crate) fn data_set(name: &str, problem: ProblemType) -> (Matrix, Vec<serde_j
     let set = fixture["datasets"].as_array().unwrap().iter().find(|set| set["name"] == name).unwrap().clone();
     let columns: Vec<Vec<f64>> = serde_json::from_value(set["x"].clone()).unwrap();
     let label: Vec<f64> = serde_json::from_value(set["y"].clone()).unwrap();
-    let number = |i| Feature { name: format!("x{i}"), kind: FeatureKind::Number };
-    let features: Vec<Feature> = (0..columns.len()).map(number).collect();
-    let values = columns.into_iter().map(|v| FeatureValues::Number(v.into())).collect();
-    let n_rows = label.len();
-    let matrix = Matrix::new(Features { features: features.into(), values, n_rows }, label, problem);
-    (matrix, set["cases"].as_array().unwrap().clone())
+    (of_numbers(columns, label, problem), set["cases"].as_array().unwrap().clone())
 }
 
 /// Checks coefficients and an intercept against a reference's, to 1e-4: both were run to convergence, and the
@@ -170,4 +169,153 @@ pub(crate) fn slice(x: &Features, range: std::ops::Range<usize>) -> Features {
         FeatureValues::Category(v) => FeatureValues::Category(v[range.clone()].into()),
     });
     Features { features: Arc::clone(&x.features), values: values.collect(), n_rows: range.len() }
+}
+
+/// A matrix dealt to shards in this process, with an estimator that answers for them.
+#[derive(Debug)]
+pub(crate) struct TestShards<'a> {
+    estimator: &'a dyn Estimator,
+    outline: Outline,
+    shards: Vec<TestShard>,
+}
+
+#[derive(Debug)]
+struct TestShard {
+    number: usize,
+    rows: ShardRows,
+    kept: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
+    /// Whether nothing is kept, as where memory is short.
+    forgets: bool,
+}
+
+impl<'a> TestShards<'a> {
+    /// `n` shards, one of them without rows to train on where there are several.
+    pub(crate) fn new(estimator: &'a dyn Estimator, matrix: &Matrix, n: usize, forgets: bool) -> Self {
+        let n_full = n.max(2) as u64 - u64::from(n > 1);
+        let shard = |number: usize| {
+            let of_shard = |row: &u32| mix(u64::from(*row)) % n_full == number as u64 || n == 1;
+            let numbers: Vec<u32> = (0..matrix.x.n_rows as u32).filter(of_shard).collect();
+            let rows = (0..numbers.len() as u32).collect();
+            let rows = ShardRows { matrix: Arc::new(take(matrix, &numbers)), rows };
+            TestShard { number, rows, kept: Mutex::default(), forgets }
+        };
+        let outline =
+            Outline { features: Arc::clone(&matrix.x.features), problem: matrix.problem, n_classes: matrix.n_classes };
+        Self { estimator, outline, shards: (0..n).map(shard).collect() }
+    }
+}
+
+impl Shards for TestShards<'_> {
+    fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    fn pass(&self, request: &str) -> Result<Vec<Vec<f64>>> {
+        let sharded = self.estimator.sharded().unwrap();
+        self.shards.iter().map(|shard| sharded.pass(shard, request, &FitContext::new(0))).collect()
+    }
+}
+
+impl Shard for TestShard {
+    fn number(&self) -> usize {
+        self.number
+    }
+
+    fn read(&self) -> Result<ShardRows> {
+        Ok(self.rows.clone())
+    }
+
+    fn keep(&self, key: &str, gather: &mut dyn FnMut() -> Result<Kept>) -> Result<Arc<dyn Any + Send + Sync>> {
+        if let Some(value) = self.kept.lock().unwrap().get(key) {
+            return Ok(Arc::clone(value));
+        }
+        let value = gather()?.value;
+        if !self.forgets {
+            self.kept.lock().unwrap().insert(key.to_owned(), Arc::clone(&value));
+        }
+        Ok(value)
+    }
+}
+
+fn take(matrix: &Matrix, rows: &[u32]) -> Matrix {
+    let numbers = |all: &Arc<[f64]>| rows.iter().map(|r| all[*r as usize]).collect();
+    Matrix {
+        x: matrix.x.take(rows),
+        label: numbers(&matrix.label),
+        weight: matrix.weight.as_ref().map(numbers),
+        fold: rows.iter().map(|r| matrix.fold[*r as usize]).collect(),
+        ..matrix.clone()
+    }
+}
+
+/// scikit-learn's data sets, and how well its forests do on them, made by `tests/fixtures/forests.py`.
+pub(crate) fn forests_fixture() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../../tests/fixtures/forests.json")).unwrap()
+}
+
+/// A list of numbers.
+pub(crate) fn number_list(list: &serde_json::Value) -> Vec<f64> {
+    list.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// A matrix of numbers `x0..` and a label.
+pub(crate) fn of_numbers(columns: Vec<Vec<f64>>, label: Vec<f64>, problem: ProblemType) -> Matrix {
+    let number = |i| Feature { name: format!("x{i}"), kind: FeatureKind::Number };
+    let features = (0..columns.len()).map(number).collect();
+    let values = columns.into_iter().map(|v| FeatureValues::Number(v.into())).collect();
+    Matrix::new(Features { features, values, n_rows: label.len() }, label, problem)
+}
+
+/// The rows of a data set of [`forests_fixture`].
+pub(crate) fn data_of(set: &serde_json::Value) -> Matrix {
+    let problem = match set["name"].as_str().unwrap() {
+        "diabetes" => ProblemType::Regression,
+        "breast_cancer" => ProblemType::Binary,
+        _ => ProblemType::Multiclass,
+    };
+    of_numbers(
+        set["columns"].as_array().unwrap().iter().map(number_list).collect(),
+        number_list(&set["label"]),
+        problem,
+    )
+}
+
+/// A third of the rows, as the scripts of the fixtures hold them out.
+pub(crate) struct HeldOut {
+    pub(crate) train: Vec<u32>,
+    x: Features,
+    label: Vec<f64>,
+    problem: ProblemType,
+}
+
+impl HeldOut {
+    pub(crate) fn third_of(matrix: &Matrix) -> Self {
+        let (test, train): (Vec<u32>, Vec<u32>) = (0..matrix.label.len() as u32).partition(|row| row % 3 == 0);
+        let label = test.iter().map(|row| matrix.label[*row as usize]).collect();
+        Self { train, x: matrix.x.take(&test), label, problem: matrix.problem }
+    }
+
+    /// The share of rows whose most likely class is theirs, or the root mean square error of numbers.
+    pub(crate) fn quality(&self, model: &dyn Model) -> f64 {
+        let scores = model.predict(&self.x).unwrap();
+        let n = self.label.len() as f64;
+        if self.problem == ProblemType::Regression {
+            return (scores.iter().zip(&self.label).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / n).sqrt();
+        }
+        let class = |row: &[f64]| match row {
+            [one] => f64::from(u8::from(*one > 0.5)),
+            _ => (0..row.len()).fold(0, |a, b| if row[b] > row[a] { b } else { a }) as f64,
+        };
+        let rows = scores.chunks_exact(model.n_outputs()).zip(&self.label);
+        rows.filter(|(row, label)| class(row) == **label).count() as f64 / n
+    }
+}
+
+/// The mean of our qualities, and how many standard errors it is from that of `mean`, `deviation` and `seeds`.
+pub(crate) fn standard_errors_apart(ours: &[f64], theirs: &serde_json::Value) -> (f64, f64) {
+    let n = ours.len() as f64;
+    let mean = ours.iter().sum::<f64>() / n;
+    let variance = ours.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
+    let of = |name: &str| theirs[name].as_f64().unwrap();
+    (mean, (mean - of("mean")) / (variance / n + of("deviation") * of("deviation") / of("seeds")).sqrt())
 }

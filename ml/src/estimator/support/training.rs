@@ -18,13 +18,16 @@ pub(crate) fn binary_labels(matrix: &Matrix, rows: &[u32]) -> Result<Vec<f64>> {
     }
     let positives = labels.iter().filter(|v| **v == 1.0).count();
     if positives == 0 || positives == labels.len() {
-        let class = u8::from(positives > 0);
-        return Err(MlError::Invalid(format!(
-            "the label has one class only: all {} training rows are {class}; both 0 and 1 are needed",
-            labels.len()
-        )));
+        return Err(one_class(f64::from(u8::from(positives > 0)), labels.len()));
     }
     Ok(labels)
+}
+
+/// Labels that are all of one class.
+pub(crate) fn one_class(class: f64, n_rows: usize) -> MlError {
+    MlError::Invalid(format!(
+        "the label has one class only: all {n_rows} training rows are {class}; both 0 and 1 are needed"
+    ))
 }
 
 /// The numbers of the classes of the rows to train on.
@@ -62,12 +65,14 @@ pub(crate) fn number_labels(matrix: &Matrix, rows: &[u32]) -> Result<Vec<f64>> {
     let labels: Vec<f64> = rows.iter().map(|&r| matrix.label[r as usize]).collect();
     let wrong = labels.iter().filter(|v| !v.is_finite()).count();
     if wrong > 0 || labels.is_empty() {
-        return Err(MlError::Invalid(format!(
-            "the label must be a finite number; {wrong} of {} training rows have none",
-            labels.len()
-        )));
+        return Err(no_numbers(wrong, labels.len()));
     }
     Ok(labels)
+}
+
+/// Labels that are NaN or infinite.
+pub(crate) fn no_numbers(wrong: usize, n_rows: usize) -> MlError {
+    MlError::Invalid(format!("the label must be a finite number; {wrong} of {n_rows} training rows have none"))
 }
 
 /// The weights of the rows to train on; none when all rows count alike.
@@ -77,17 +82,34 @@ pub(crate) fn number_labels(matrix: &Matrix, rows: &[u32]) -> Result<Vec<f64>> {
 pub(crate) fn weights(matrix: &Matrix, rows: &[u32]) -> Result<Option<Vec<f64>>> {
     let Some(all) = &matrix.weight else { return Ok(None) };
     let weights: Vec<f64> = rows.iter().map(|&r| all[r as usize]).collect();
-    let wrong = weights.iter().filter(|w| !(w.is_finite() && **w >= 0.0)).count();
-    if wrong > 0 {
-        return Err(MlError::Invalid(format!(
-            "weights must be finite numbers of at least 0; {wrong} of {} training rows have others",
-            weights.len()
-        )));
-    }
+    check_weights(weights.iter().filter(|w| !is_weight(**w)).count(), weights.len())?;
     if weights.iter().all(|w| *w == 0.0) {
-        return Err(MlError::Invalid(format!("all {} training rows have the weight 0", weights.len())));
+        return Err(no_weight(weights.len()));
     }
     Ok(Some(weights))
+}
+
+/// Whether a number can be a row's weight.
+pub(crate) fn is_weight(weight: f64) -> bool {
+    weight.is_finite() && weight >= 0.0
+}
+
+/// Checks that no weight is wrong.
+///
+/// # Errors
+/// How many are.
+pub(crate) fn check_weights(wrong: usize, n_rows: usize) -> Result<()> {
+    if wrong == 0 {
+        return Ok(());
+    }
+    Err(MlError::Invalid(format!(
+        "weights must be finite numbers of at least 0; {wrong} of {n_rows} training rows have others"
+    )))
+}
+
+/// Weights that are all 0.
+pub(crate) fn no_weight(n_rows: usize) -> MlError {
+    MlError::Invalid(format!("all {n_rows} training rows have the weight 0"))
 }
 
 /// The labels and weights of the rows to train on, of classes and numbers alike.
@@ -151,15 +173,18 @@ pub(crate) fn numbers_are_present(matrix: &Matrix, rows: &[u32]) -> Result<()> {
         let FeatureValues::Number(values) = values else { continue };
         let missing = rows.iter().filter(|&&r| !values[r as usize].is_finite()).count();
         if missing > 0 {
-            return Err(MlError::Invalid(format!(
-                "column {:?} has {missing} missing or infinite values in {} training rows; put an imputer before \
-                 this estimator",
-                feature.name,
-                rows.len()
-            )));
+            return Err(missing_numbers(&feature.name, missing, rows.len()));
         }
     }
     Ok(())
+}
+
+/// Numbers that are missing or infinite.
+pub(crate) fn missing_numbers(column: &str, missing: usize, n_rows: usize) -> MlError {
+    MlError::Invalid(format!(
+        "column {column:?} has {missing} missing or infinite values in {n_rows} training rows; put an imputer before this \
+         estimator"
+    ))
 }
 
 /// Checks that rows to score have the columns of the fit, in order.

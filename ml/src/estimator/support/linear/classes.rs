@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Design;
 use super::design::{BLOCK, Coefficients, GRADIENT_CHUNK, GradientSums};
+use super::{Design, Passes};
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::math::{exp, ln};
 
@@ -26,8 +26,9 @@ struct ClassSums {
 impl Design {
     /// The weighted mean log loss and its gradients, in one pass; labels are class numbers in the order of the rows.
     pub(crate) fn evaluate_classes(&self, label: &[u32], points: &[Vec<f64>]) -> ClassEvaluation {
-        let coefficients: Vec<Coefficients> = points.iter().map(|point| self.row_coefficients(point)).collect();
-        let zero = || points.iter().map(|_| self.no_gradient()).collect();
+        let columns = self.columns();
+        let coefficients: Vec<Coefficients> = points.iter().map(|point| columns.row_coefficients(point)).collect();
+        let zero = || points.iter().map(|_| GradientSums::zero(columns)).collect();
         let sums = fold_chunks(
             self.n_rows(),
             GRADIENT_CHUNK,
@@ -38,8 +39,8 @@ impl Design {
             },
             ClassSums::merge,
         );
-        let gradients = sums.gradients.iter().map(|sums| self.gradient(sums)).collect();
-        ClassEvaluation { loss: sums.loss / self.total_weight(), gradients, log_sums: sums.log_sums }
+        let gradients = sums.gradients.iter().map(|sums| columns.gradient(sums)).collect();
+        ClassEvaluation { loss: sums.loss / columns.total_weight, gradients, log_sums: sums.log_sums }
     }
 
     /// The part of the log loss' Hessian that is one class' own, at its point and the rows' log sums.
@@ -48,7 +49,7 @@ impl Design {
             let p = exp(margin - log_sum);
             p * (1.0 - p).max(0.0)
         };
-        self.hessian(curvature, log_sums, point)
+        self.columns().hessian(&self.hessian_sums(curvature, log_sums, point))
     }
 
     fn class_gradients_of(

@@ -1,6 +1,5 @@
 //! Fitting groups of candidates: one design per intercept choice, one warm-started path per mix of penalties.
 
-use super::Design;
 use crate::estimator::support::options::ParamReader;
 use crate::{MlError, Result};
 
@@ -54,12 +53,12 @@ impl ElasticNet {
 /// result per candidate, in their order.
 ///
 /// An error of the design is each member's error, in the same words.
-pub(crate) fn fit_groups<P, M>(
+pub(crate) fn fit_groups<P, D, M>(
     estimator: &str,
     parsed: Vec<Result<P>>,
     has_intercept: impl Fn(&P) -> bool,
-    design: impl Fn(bool) -> Result<Design>,
-    fit: impl Fn(&Design, Members<P>) -> Vec<(usize, Result<M>)>,
+    design: impl Fn(bool) -> Result<D>,
+    fit: impl Fn(&D, Members<P>) -> Vec<(usize, Result<M>)>,
 ) -> Vec<Result<M>> {
     let mut results: Vec<Option<Result<M>>> = parsed.iter().map(|_| None).collect();
     let mut groups: [Members<P>; 2] = [Vec::new(), Vec::new()];

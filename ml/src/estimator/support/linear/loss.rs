@@ -2,10 +2,13 @@
 
 use std::fmt::Debug;
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
 use crate::estimator::support::math::{sigmoid, softplus};
 
 /// A loss of one margin and a label, convex in the margin or bounded by its curvature nearby.
-pub(crate) trait RowLoss: Debug + Sync {
+pub(crate) trait RowLoss: Debug + Sync + Serialize + DeserializeOwned {
     /// The loss and its derivative by the margin. An infinite loss marks a margin that the model does not allow.
     fn loss_and_slope(&self, margin: f64, label: f64) -> (f64, f64);
 
@@ -14,7 +17,7 @@ pub(crate) trait RowLoss: Debug + Sync {
 }
 
 /// The log loss of a label 0 or 1.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Logistic;
 
 impl RowLoss for Logistic {
@@ -31,7 +34,7 @@ impl RowLoss for Logistic {
 }
 
 /// Half the squared error.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Squared;
 
 impl RowLoss for Squared {

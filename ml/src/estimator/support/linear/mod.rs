@@ -4,17 +4,25 @@
 //! that is never materialised.
 
 mod classes;
+mod columns;
 mod design;
 mod groups;
 mod loss;
+mod moments;
 mod newton;
+mod passes;
 mod quadratic;
+mod sharded;
 mod weights;
 
 pub(crate) use classes::ClassEvaluation;
+pub(crate) use columns::Columns;
 pub(crate) use design::{Design, Rows};
 pub(crate) use groups::{ElasticNet, Members, fit_groups, path};
 pub(crate) use loss::{Logistic, RowLoss, Squared};
+pub(crate) use moments::{LabelMoments, Moments};
 pub(crate) use newton::{Penalty, Solver, Stop};
+pub(crate) use passes::Passes;
 pub(crate) use quadratic::Quadratic;
+pub(crate) use sharded::{ShardedRows, pass_of_shard};
 pub(crate) use weights::{FeatureWeights, LinearWeights};

@@ -4,7 +4,7 @@
 //! candidate to the next, until steps shrink too slowly with it.
 
 use super::design::Evaluation;
-use super::{Design, Quadratic, RowLoss};
+use super::{Columns, Passes, Quadratic, RowLoss};
 use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::support::math::ln;
@@ -30,13 +30,13 @@ pub(crate) struct Penalty {
 
 impl Penalty {
     /// A penalty of coefficients times `unit` times their columns' deviations.
-    pub(crate) fn scaled(design: &Design, l1: f64, l2: f64, unit: f64) -> Self {
-        Self::new(l1, l2, design.deviation.iter().map(|_| unit))
+    pub(crate) fn scaled(columns: &Columns, l1: f64, l2: f64, unit: f64) -> Self {
+        Self::new(l1, l2, columns.deviation.iter().map(|_| unit))
     }
 
     /// A penalty of the coefficients of raw columns.
-    pub(crate) fn raw(design: &Design, l1: f64, l2: f64) -> Self {
-        Self::new(l1, l2, design.deviation.iter().map(|d| if *d == 0.0 { 1.0 } else { 1.0 / d }))
+    pub(crate) fn raw(columns: &Columns, l1: f64, l2: f64) -> Self {
+        Self::new(l1, l2, columns.deviation.iter().map(|d| if *d == 0.0 { 1.0 } else { 1.0 / d }))
     }
 
     /// `units` are what a coordinate of 1 counts; the intercept does not count.
@@ -69,12 +69,11 @@ impl Stop {
     }
 }
 
-/// A solver over one design that keeps its Hessian between candidates.
+/// A solver over the rows of one fit that keeps its Hessian between candidates.
 #[derive(Debug)]
-pub(crate) struct Solver<'a, L> {
-    design: &'a Design,
+pub(crate) struct Solver<'a, P, L> {
+    rows: &'a P,
     loss: L,
-    label: &'a [f64],
     free: Vec<bool>,
     hessian: Option<Vec<f64>>,
 }
@@ -85,35 +84,39 @@ struct Step {
     promise: f64,
 }
 
-impl<'a, L: RowLoss> Solver<'a, L> {
-    /// A solver without a Hessian; labels are in the order of the design's rows.
-    pub(crate) fn new(design: &'a Design, loss: L, label: &'a [f64]) -> Self {
-        let free = (0..design.n_coordinates()).map(|j| design.is_free(j)).collect();
-        Self { design, loss, label, free, hessian: None }
+impl<'a, P: Passes, L: RowLoss> Solver<'a, P, L> {
+    /// A solver without a Hessian.
+    pub(crate) fn new(rows: &'a P, loss: L) -> Self {
+        let free = (0..rows.columns().n_coordinates()).map(|j| rows.columns().is_free(j)).collect();
+        Self { rows, loss, free, hessian: None }
     }
 
     /// The point without coefficients, from which a path starts; `intercept` counts where there is one.
     pub(crate) fn start(&self, intercept: f64) -> Vec<f64> {
-        let mut point = vec![0.0; self.design.n_coordinates()];
-        if self.free[self.design.intercept()] {
-            point[self.design.intercept()] = intercept;
+        let columns = self.rows.columns();
+        let mut point = vec![0.0; columns.n_coordinates()];
+        if self.free[columns.intercept()] {
+            point[columns.intercept()] = intercept;
         }
         point
     }
 
     /// The mean loss at a point.
-    pub(crate) fn loss(&self, point: &[f64]) -> f64 {
-        self.evaluate(point).loss
+    ///
+    /// # Errors
+    /// A pass that failed.
+    pub(crate) fn loss(&self, point: &[f64]) -> Result<f64> {
+        Ok(self.evaluate(point)?.loss)
     }
 
-    fn evaluate(&self, point: &[f64]) -> Evaluation {
-        self.design.evaluate(&self.loss, self.label, point)
+    fn evaluate(&self, point: &[f64]) -> Result<Evaluation> {
+        self.rows.evaluate(&self.loss, point)
     }
 
     /// Minimises the objective from a point.
     ///
     /// # Errors
-    /// Cancellation.
+    /// Cancellation, a pass that failed.
     pub(crate) fn solve(
         &mut self,
         penalty: &Penalty,
@@ -122,24 +125,24 @@ impl<'a, L: RowLoss> Solver<'a, L> {
         ctx: &FitContext,
     ) -> Result<Vec<f64>> {
         let mut point = start;
-        let mut here = self.evaluate(&point);
+        let mut here = self.evaluate(&point)?;
         let mut last_promise = f64::NAN;
         for _ in 0..stop.max_iter {
             ctx.check()?;
             let objective = here.loss + penalty.of(&point);
             let goal = stop.goal(objective);
             let mut fresh = self.hessian.is_none();
-            let mut step = self.step(&point, &here, penalty, goal);
+            let mut step = self.step(&point, &here, penalty, goal)?;
             if !fresh && is_slow(step.promise, last_promise, goal) {
                 self.hessian = None;
                 fresh = true;
-                step = self.step(&point, &here, penalty, goal);
+                step = self.step(&point, &here, penalty, goal)?;
             }
             last_promise = step.promise;
             if -step.promise <= goal {
                 break;
             }
-            match self.search(&point, objective, &step, penalty) {
+            match self.search(&point, objective, &step, penalty)? {
                 Some((next, evaluation, full)) => {
                     (point, here) = (next, evaluation);
                     if !full && !fresh {
@@ -155,13 +158,16 @@ impl<'a, L: RowLoss> Solver<'a, L> {
 
     /// One more step with the Hessian at hand, without L1 penalties, unless it raises the objective: of a quadratic loss
     /// it takes out the rounding of the solution, which nearly dependent columns enlarge.
-    pub(crate) fn refine(&self, penalty: &Penalty, point: Vec<f64>) -> Vec<f64> {
-        let Some(hessian) = &self.hessian else { return point };
-        let here = self.evaluate(&point);
+    ///
+    /// # Errors
+    /// A pass that failed.
+    pub(crate) fn refine(&self, penalty: &Penalty, point: Vec<f64>) -> Result<Vec<f64>> {
+        let Some(hessian) = &self.hessian else { return Ok(point) };
+        let here = self.evaluate(&point)?;
         let corrected = self.quadratic(hessian, &point, &here, penalty).correct();
         let objective = here.loss + penalty.of(&point);
-        let reached = self.loss(&corrected) + penalty.of(&corrected);
-        if reached <= objective + ROUNDING * objective.abs() { corrected } else { point }
+        let reached = self.loss(&corrected)? + penalty.of(&corrected);
+        Ok(if reached <= objective + ROUNDING * objective.abs() { corrected } else { point })
     }
 
     fn quadratic<'b>(
@@ -174,15 +180,15 @@ impl<'a, L: RowLoss> Solver<'a, L> {
         Quadratic { hessian, gradient: &here.gradient, at: point, l1: &penalty.l1, l2: &penalty.l2, free: &self.free }
     }
 
-    fn step(&mut self, point: &[f64], here: &Evaluation, penalty: &Penalty, goal: f64) -> Step {
+    fn step(&mut self, point: &[f64], here: &Evaluation, penalty: &Penalty, goal: f64) -> Result<Step> {
         let hessian = match self.hessian.take() {
             Some(hessian) => hessian,
-            None => self.design.hessian(|margin, label| self.loss.curvature(margin, label), self.label, point),
+            None => self.rows.hessian(&self.loss, point)?,
         };
         let to = self.quadratic(&hessian, point, here, penalty).minimise(goal * 1e-2);
         self.hessian = Some(hessian);
         let linear: f64 = here.gradient.iter().zip(&to).zip(point).map(|((g, v), b)| g * (v - b)).sum();
-        Step { promise: linear + penalty.of(&to) - penalty.of(point), to }
+        Ok(Step { promise: linear + penalty.of(&to) - penalty.of(point), to })
     }
 
     /// Halves the step until the objective falls enough; whether it was taken in full, or nothing if it never fell.
@@ -192,7 +198,7 @@ impl<'a, L: RowLoss> Solver<'a, L> {
         objective: f64,
         step: &Step,
         penalty: &Penalty,
-    ) -> Option<(Vec<f64>, Evaluation, bool)> {
+    ) -> Result<Option<(Vec<f64>, Evaluation, bool)>> {
         let mut share = 1.0;
         for halvings in 0..=MAX_HALVINGS {
             let next: Vec<f64> = if halvings == 0 {
@@ -200,14 +206,14 @@ impl<'a, L: RowLoss> Solver<'a, L> {
             } else {
                 point.iter().zip(&step.to).map(|(b, v)| b + share * (v - b)).collect()
             };
-            let evaluation = self.evaluate(&next);
+            let evaluation = self.evaluate(&next)?;
             let reached = evaluation.loss + penalty.of(&next);
             if reached <= objective + SUFFICIENT_DECREASE * share * step.promise + ROUNDING * objective.abs() {
-                return Some((next, evaluation, halvings == 0));
+                return Ok(Some((next, evaluation, halvings == 0)));
             }
             share *= 0.5;
         }
-        None
+        Ok(None)
     }
 }
 

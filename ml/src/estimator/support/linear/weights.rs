@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Design;
+use super::Columns;
 use crate::Result;
 use crate::codec::exact;
 use crate::estimator::support::training;
@@ -31,8 +31,8 @@ pub(crate) struct LinearWeights {
 
 impl LinearWeights {
     /// The weights at a point of the optimiser.
-    pub(crate) fn new(features: Arc<[Feature]>, design: &Design, point: &[f64]) -> Self {
-        let (coefficients, intercept) = design.raw_coefficients(point);
+    pub(crate) fn new(features: Arc<[Feature]>, columns: &Columns, point: &[f64]) -> Self {
+        let (coefficients, intercept) = columns.raw_coefficients(point);
         // The fit's columns are all numbers, then all indicators.
         let mut number = 0;
         let mut indicator = features.iter().filter(|f| f.kind == FeatureKind::Number).count();
@@ -45,7 +45,7 @@ impl LinearWeights {
                 FeatureWeights {
                     name: feature.name.clone(),
                     coefficients: coefficients[range.clone()].to_vec(),
-                    deviations: design.deviation[range].to_vec(),
+                    deviations: columns.deviation[range].to_vec(),
                 }
             })
             .collect();

@@ -55,6 +55,8 @@ struct Node {
 
 /// Children from here on are leaves.
 const LEAF: u32 = 1 << 31;
+/// Rows that go down a tree side by side.
+const LANES: usize = 8;
 /// The node tests a number and sends missing ones right.
 const MISSING_RIGHT: u32 = 0;
 /// The node tests a number and sends missing ones left.
@@ -169,27 +171,56 @@ pub(crate) fn gain_shares<'a>(trees: impl Iterator<Item = &'a Tree>, n_features:
     gains.iter().map(|gain| if total > 0.0 { gain / total } else { 0.0 }).collect()
 }
 
+/// How many splits there are on each feature, by name in the features' order.
+pub(crate) fn split_counts(trees: &[Tree], features: &[Feature]) -> Vec<(String, u64)> {
+    let mut counts: Vec<(String, u64)> = features.iter().map(|feature| (feature.name.clone(), 0)).collect();
+    trees.iter().flat_map(|tree| &tree.feature).for_each(|feature| counts[*feature as usize].1 += 1);
+    counts
+}
+
 impl FlatTree {
-    /// The values of a row's leaf.
-    #[inline]
-    pub(crate) fn values(&self, row: &[f64]) -> &[f64] {
-        let mut at = if self.nodes.is_empty() { LEAF } else { 0 };
-        while at < LEAF {
-            at = self.next(at, row);
+    /// Calls `each` with the number and the values of the leaf of each row of a block, `[n_rows, n_features]`.
+    pub(crate) fn for_each_row(&self, block: &[f64], n_features: usize, mut each: impl FnMut(usize, &[f64])) {
+        let (groups, rest) = block.split_at(block.len() - block.len() % (n_features * LANES));
+        for (i, group) in groups.chunks_exact(n_features * LANES).enumerate() {
+            let leaves = self.leaves::<LANES>(group, n_features);
+            leaves.into_iter().enumerate().for_each(|(lane, leaf)| each(i * LANES + lane, self.values_of(leaf)));
         }
-        let leaf = (at - LEAF) as usize;
+        let first = groups.len() / n_features;
+        for (i, row) in rest.chunks_exact(n_features).enumerate() {
+            let [leaf] = self.leaves(row, n_features);
+            each(first + i, self.values_of(leaf));
+        }
+    }
+
+    /// The leaves of some rows, which go down side by side: a step waits for memory, and the others' steps fill the wait.
+    #[inline]
+    fn leaves<const N: usize>(&self, rows: &[f64], n_features: usize) -> [u32; N] {
+        let Some(last) = self.nodes.len().checked_sub(1) else { return [LEAF; N] };
+        let mut places = [0; N];
+        while places.iter().any(|at| *at < LEAF) {
+            for (at, row) in places.iter_mut().zip(rows.chunks_exact(n_features)) {
+                // A row at its leaf looks at some node and stays, which is less work than a branch.
+                let next = self.next(&self.nodes[(*at as usize).min(last)], row);
+                *at = if *at < LEAF { next } else { *at };
+            }
+        }
+        places
+    }
+
+    fn values_of(&self, leaf: u32) -> &[f64] {
+        let leaf = (leaf - LEAF) as usize;
         &self.values[leaf * self.n_outputs..(leaf + 1) * self.n_outputs]
     }
 
     /// The child that a row goes to.
     #[inline]
-    fn next(&self, at: u32, row: &[f64]) -> u32 {
-        let node = &self.nodes[at as usize];
+    fn next(&self, node: &Node, row: &[f64]) -> u32 {
         let v = row[node.feature as usize];
-        let goes_left = match node.kind {
-            MISSING_RIGHT => v <= node.threshold,
-            MISSING_LEFT => v <= node.threshold || v.is_nan(),
-            kind => self.is_in_set(kind - FIRST_SET, v),
+        let goes_left = if node.kind < FIRST_SET {
+            (v <= node.threshold) | (v.is_nan() & (node.kind == MISSING_LEFT))
+        } else {
+            self.is_in_set(node.kind - FIRST_SET, v)
         };
         node.children[usize::from(goes_left)]
     }

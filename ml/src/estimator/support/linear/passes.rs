@@ -1,0 +1,28 @@
+//! What solvers ask of the rows, wherever these are.
+
+use std::fmt::Debug;
+
+use super::design::Evaluation;
+use super::{Columns, LabelMoments, RowLoss};
+use crate::Result;
+
+/// The passes over the standardised rows of a fit.
+pub(crate) trait Passes: Debug {
+    /// How the rows are standardised.
+    fn columns(&self) -> &Columns;
+
+    /// What is known of the labels.
+    fn labels(&self) -> LabelMoments;
+
+    /// The weighted mean loss and its gradient, in one pass.
+    ///
+    /// # Errors
+    /// Rows that cannot be reached.
+    fn evaluate<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Evaluation>;
+
+    /// The Hessian of the weighted mean loss, `[n_coordinates, n_coordinates]`, row-major and symmetric.
+    ///
+    /// # Errors
+    /// Rows that cannot be reached.
+    fn hessian<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Vec<f64>>;
+}
