@@ -35,14 +35,14 @@ pub(super) async fn run(
     tasks: &[TrainTask],
     steps: &mut Vec<StepRecord>,
 ) -> Result<Vec<TrainOutcome>> {
-    let cost = Arc::new(PassCost::default());
-    let mut found = Vec::new();
+    let (cost, mut found) = (Arc::new(PassCost::default()), Vec::new());
+    let Some(first) = tasks.first() else { return Ok(found) };
     for task in tasks {
         let outcomes = run_group(session, task, &cost).await?;
         keep(task, &outcomes).await;
         found.extend(outcomes);
     }
-    let n_shards = tasks.first().map_or(0, |task| task.matrix.shards().len());
+    let n_shards = first.matrix.shards().len();
     let vcores = session.context().state().config().target_partitions();
     steps.push(cost.step(n_shards, vcores));
     Ok(found)
