@@ -29,7 +29,7 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     harness.add_build_options(parser)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidemill" / "asof"
+    cache = harness.cache("asof")
     parser.add_argument("--left", type=int, default=10_000_000, help="left rows (10 million)")
     parser.add_argument("--right", type=int, default=50_000_000, help="right rows (50 million)")
     parser.add_argument("--keys", type=int, default=10_000, help="keys (10 thousand)")

@@ -18,7 +18,7 @@ from pathlib import Path
 import harness
 import numpy as np
 import pyarrow.parquet as pq
-import training
+from training_data import CACHE, higgs_like
 
 EXECUTORS = [1, 2, 4]
 ESTIMATORS = {
@@ -56,7 +56,7 @@ def arguments():
         "--memory-mib", type=int, default=256, help="memory of each executor (256)"
     )
     parser.add_argument("--rows-per-shard", type=int, default=65_536, help="(65,536)")
-    parser.add_argument("--cache", type=Path, default=harness.cache("training"), help="folder of the data")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the data")
     return parser.parse_args()
 
 
@@ -121,7 +121,7 @@ def main():
     """Runs the job on each cluster and prints the figures."""
     args = arguments()
     tidemill = harness.binaries(args) / "tidemill"
-    table = keyed(training.higgs_like(args.cache, args.rows)[0])
+    table = keyed(higgs_like(args.cache, args.rows)[0])
     report = {"rows": args.rows, "memory_mib": args.memory_mib, "estimators": {}}
     for estimator in ESTIMATORS:
         found = {}

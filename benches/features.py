@@ -78,7 +78,7 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     harness.add_build_options(parser)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidemill" / "features"
+    cache = harness.cache("features")
     parser.add_argument("--part", choices=PARTS, action="append", help="one part; all by default")
     parser.add_argument("--repeat", type=int, default=30, help="times the flights come (30)")
     parser.add_argument("--indexers", type=int, default=300, help="string indexers (300)")

@@ -30,7 +30,7 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     harness.add_build_options(parser)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidemill" / "tpch"
+    cache = harness.cache("tpch")
     parser.add_argument("--scale", default="1", help="scale factor; 0.01 for a quick check (1)")
     parser.add_argument("--cache", type=Path, default=cache, help="folder of the data")
     parser.add_argument("--spark", action="store_true", help="time Spark as well")

@@ -37,7 +37,8 @@ import harness
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from training_data import CACHE, CATEGORIES, KEY, NUMBERS, blobs, flight_files, flight_rows, higgs_like
+from peers.flight_columns import CATEGORIES, KEY, NUMBERS
+from training_data import CACHE, blobs, flight_files, flight_rows, higgs_like
 from training_fits import area, in_turn, lightgbm_fit, numbers as numbers_of, ours, peer, rmse
 
 # What ours may take of the peer's time.

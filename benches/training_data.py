@@ -1,46 +1,18 @@
 """The data of the training suites, made once into a cache folder: by seed, or of the flights."""
 
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import harness
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from peers.flight_columns import CATEGORIES, KEY, NUMBERS
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidemill" / "training"
+CACHE = harness.cache("training")
 TEST_ROWS = 200_000
-# The features of flights, as peers/flights_pyspark.py has them.
-CATEGORIES = ["carrier", "origin", "dest", "engine", "manufacturer"]
-NUMBERS = [
-    "month",
-    "weekday",
-    "hour",
-    "dep_minute",
-    "arr_minute",
-    "clock_minutes",
-    "distance",
-    "origin_departures",
-    "plane_age",
-    "seats",
-    "temp",
-    "dewp",
-    "humid",
-    "wind_dir",
-    "wind_speed",
-    "wind_gust",
-    "precip",
-    "pressure",
-    "visib",
-    "carrier_late_7d",
-    "route_late_28d",
-    "origin_late_1d",
-]
-KEY = ["time_hour", "carrier", "flight"]
 
 
 def higgs_like(cache, rows, is_number=False):

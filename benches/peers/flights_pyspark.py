@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from flight_columns import CATEGORIES, KEY, NUMBERS
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import GBTClassifier, LogisticRegression
 from pyspark.ml.evaluation import BinaryClassificationEvaluator
@@ -35,33 +36,6 @@ FOLDS = 3
 # Fold of a day: the high half of a 32-bit multiplicative hash of its days since the epoch.
 # Whole days share a fold, and the integers stay below 2^63 in any engine.
 FOLD = f"CAST(unix_date(ds) * 2654435761L % 4294967296L DIV 65536L % {FOLDS} AS INT)"
-
-CATEGORIES = ["carrier", "origin", "dest", "engine", "manufacturer"]
-NUMBERS = [
-    "month",
-    "weekday",
-    "hour",
-    "dep_minute",
-    "arr_minute",
-    "clock_minutes",
-    "distance",
-    "origin_departures",
-    "plane_age",
-    "seats",
-    "temp",
-    "dewp",
-    "humid",
-    "wind_dir",
-    "wind_speed",
-    "wind_gust",
-    "precip",
-    "pressure",
-    "visib",
-    "carrier_late_7d",
-    "route_late_28d",
-    "origin_late_1d",
-]
-KEY = ["time_hour", "carrier", "flight"]
 
 # 12 and 8 points; --quick tries 2 and 2.
 LR_GRID = {

@@ -10,7 +10,8 @@ import json
 import time
 from pathlib import Path
 
-from flights_pyspark import NUMBERS, preparation, session
+from flight_columns import NUMBERS
+from flights_pyspark import preparation, session
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.evaluation import BinaryClassificationEvaluator

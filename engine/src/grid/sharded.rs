@@ -1,7 +1,7 @@
 //! Groups whose matrix is in shards: the fit runs here, its passes wherever the session runs work.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::datasource::provider_as_source;
@@ -81,6 +81,15 @@ impl PassCost {
 
 async fn run_group(session: &Session, task: &TrainTask, cost: &Arc<PassCost>) -> Result<Vec<TrainOutcome>> {
     let shards = Arc::new(RemoteShards::new(session, task, cost)?);
+    let outcomes = train(&shards, task).await;
+    // What a failed group leaves would take memory from all other tasks.
+    let released = shards.ask(Ask::Release).await;
+    let outcomes = outcomes?;
+    released?;
+    Ok(outcomes)
+}
+
+async fn train(shards: &Arc<RemoteShards>, task: &TrainTask) -> Result<Vec<TrainOutcome>> {
     let started = Instant::now();
     let models = shards.fit().await?;
     let seconds = started.elapsed().as_secs_f64() / models.len().max(1) as f64;
@@ -93,9 +102,7 @@ async fn run_group(session: &Session, task: &TrainTask, cost: &Arc<PassCost>) ->
         };
         outcome(task, *id, judgement, seconds, EVERYWHERE)
     });
-    let outcomes = outcomes.collect();
-    shards.ask(Ask::Release).await?;
-    Ok(outcomes)
+    Ok(outcomes.collect())
 }
 
 /// The shards of a group's matrix.
@@ -107,6 +114,8 @@ struct RemoteShards {
     residence: String,
     outline: Outline,
     cost: Arc<PassCost>,
+    /// Why a pass failed: no fault of the candidate that asked.
+    failed: Mutex<Option<EngineError>>,
     handle: Handle,
 }
 
@@ -130,6 +139,7 @@ impl RemoteShards {
             task: task.clone(),
             shards,
             cost: Arc::clone(cost),
+            failed: Mutex::default(),
             handle: Handle::current(),
         })
     }
@@ -144,7 +154,14 @@ impl RemoteShards {
         let fit = move || Ok::<_, MlError>(sharded(estimator.as_ref())?.fit_shards(here.as_ref(), &params, &ctx));
         let models = tokio::task::spawn_blocking(fit).await;
         drop(guard);
-        Ok(models.map_err(|e| EngineError::Internal(format!("a fit over shards ended badly: {e}")))??)
+        match self.failed().take() {
+            Some(error) => Err(error),
+            None => Ok(models.map_err(|e| EngineError::Internal(format!("a fit over shards ended badly: {e}")))??),
+        }
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<EngineError>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Judges models by the rows to evaluate on.
@@ -199,7 +216,11 @@ impl Shards for RemoteShards {
 
     fn pass(&self, request: &str) -> Result<Vec<Vec<f64>>, MlError> {
         let answers = self.handle.block_on(self.ask(Ask::Fit(request.to_owned())));
-        answers.map_err(|e| MlError::Invalid(e.to_string()))
+        answers.map_err(|error| {
+            let told = MlError::Invalid(error.to_string());
+            self.failed().get_or_insert(error);
+            told
+        })
     }
 }
 

@@ -13,12 +13,11 @@ use super::lloyd::{Centres, Chunk, Limits, Passes, Sums, costs, lloyd, sums};
 use super::rows::{Layout, Rows, number_columns};
 use super::{DistanceMeasure, InitMode, KMeansModel, KMeansParams, fit};
 use crate::codec::exact;
-use crate::estimator::sharded::{Outline, Shard, ShardRows, Shards, decode, encode, kept, wrong_answer};
+use crate::estimator::sharded::{Shard, ShardRows, Shards, decode, encode, kept, wrong_answer};
 use crate::estimator::support::chunks::add_into;
 use crate::estimator::support::random::{Random, mix};
 use crate::estimator::support::training;
 use crate::estimator::{FitContext, Params, ProblemType};
-use crate::matrix::FeatureKind;
 use crate::{MlError, Result};
 
 /// What is asked of a shard.
@@ -259,7 +258,7 @@ impl<'a> Survey<'a> {
         let (missing, sums) = numbers.split_at_checked(layout.n_numbers).ok_or_else(wrong_answer)?;
         let (n_rows, weight) = (rows[0], rows[2]);
         training::check_weights(rows[1] as usize, n_rows as usize)?;
-        check_numbers(outline, missing, n_rows)?;
+        training::none_missing(&outline.features, missing, n_rows as usize)?;
         if n_rows == 0.0 || layout.columns().next().is_none() {
             return Err(MlError::Invalid("k_means needs at least one row and one column".into()));
         }
@@ -356,14 +355,6 @@ impl<'a> Survey<'a> {
 
 fn ask(shards: &dyn Shards, request: &Request) -> Result<Vec<Vec<f64>>> {
     shards.pass(&encode(request)?)
-}
-
-fn check_numbers(outline: &Outline, missing: &[f64], n_rows: f64) -> Result<()> {
-    let numbers = outline.features.iter().filter(|f| f.kind == FeatureKind::Number);
-    match numbers.zip(missing).find(|(_, missing)| **missing > 0.0) {
-        Some((feature, missing)) => Err(training::missing_numbers(&feature.name, *missing as usize, n_rows as usize)),
-        None => Ok(()),
-    }
 }
 
 /// Lloyd's steps over shards.

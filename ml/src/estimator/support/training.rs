@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::estimator::{Artifacts, Model, ProblemType};
-use crate::matrix::{Feature, FeatureValues, Features, Matrix};
+use crate::matrix::{Feature, FeatureKind, FeatureValues, Features, Matrix};
 use crate::{MlError, Result};
 
 /// The 0/1 labels of the rows to train on.
@@ -179,8 +179,20 @@ pub(crate) fn numbers_are_present(matrix: &Matrix, rows: &[u32]) -> Result<()> {
     Ok(())
 }
 
+/// Checks that no number is missing or infinite, of how many are by column of numbers.
+///
+/// # Errors
+/// The first such column by name, with how many.
+pub(crate) fn none_missing(features: &[Feature], missing: &[f64], n_rows: usize) -> Result<()> {
+    let numbers = features.iter().filter(|feature| feature.kind == FeatureKind::Number);
+    match numbers.zip(missing).find(|(_, missing)| **missing > 0.0) {
+        Some((feature, missing)) => Err(missing_numbers(&feature.name, *missing as usize, n_rows)),
+        None => Ok(()),
+    }
+}
+
 /// Numbers that are missing or infinite.
-pub(crate) fn missing_numbers(column: &str, missing: usize, n_rows: usize) -> MlError {
+fn missing_numbers(column: &str, missing: usize, n_rows: usize) -> MlError {
     MlError::Invalid(format!(
         "column {column:?} has {missing} missing or infinite values in {n_rows} training rows; put an imputer before this \
          estimator"
@@ -196,8 +208,8 @@ pub(crate) fn same_columns(expected: &[Feature], x: &Features) -> Result<()> {
         && expected.iter().zip(&x.values).all(|(f, v)| {
             matches!(
                 (&f.kind, v),
-                (crate::matrix::FeatureKind::Number, FeatureValues::Number(_))
-                    | (crate::matrix::FeatureKind::Category { .. }, FeatureValues::Category(_))
+                (FeatureKind::Number, FeatureValues::Number(_))
+                    | (FeatureKind::Category { .. }, FeatureValues::Category(_))
             )
         });
     let names_agree = x.features.iter().map(|f| &f.name).eq(expected.iter().map(|f| &f.name));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::estimator::support::math::{sigmoid, softplus};
 
 /// A loss of one margin and a label, convex in the margin or bounded by its curvature nearby.
-pub(crate) trait RowLoss: Debug + Sync + Serialize + DeserializeOwned {
+pub(crate) trait RowLoss: Debug + Clone + Sync + Serialize + DeserializeOwned {
     /// The loss and its derivative by the margin. An infinite loss marks a margin that the model does not allow.
     fn loss_and_slope(&self, margin: f64, label: f64) -> (f64, f64);
 

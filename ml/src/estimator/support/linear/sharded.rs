@@ -137,11 +137,8 @@ impl Survey {
         if self.moments.is_empty() {
             return Err(training::no_weight(self.n_rows as usize));
         }
-        let numbers = outline.features.iter().filter(|f| f.kind == FeatureKind::Number);
         let n_rows = self.moments.n_rows;
-        if let Some((feature, missing)) = numbers.zip(&self.missing).find(|(_, missing)| **missing > 0.0) {
-            return Err(training::missing_numbers(&feature.name, *missing as usize, n_rows as usize));
-        }
+        training::none_missing(&outline.features, &self.missing, n_rows as usize)?;
         let LabelMoments { least, largest, .. } = self.moments.label();
         match outline.problem {
             ProblemType::Binary if self.wrong_labels > 0.0 => Err(MlError::Invalid(format!(
@@ -199,8 +196,8 @@ pub(crate) struct ShardedDesign<'a> {
 }
 
 impl ShardedDesign<'_> {
-    fn at<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<At<L>> {
-        Ok(At { columns: self.columns.clone(), loss: decode(&encode(loss)?)?, point: point.to_vec() })
+    fn at<L: RowLoss>(&self, loss: &L, point: &[f64]) -> At<L> {
+        At { columns: self.columns.clone(), loss: loss.clone(), point: point.to_vec() }
     }
 }
 
@@ -214,7 +211,7 @@ impl Passes for ShardedDesign<'_> {
     }
 
     fn evaluate<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Evaluation> {
-        let request = encode(&Request::Gradient(self.at(loss, point)?))?;
+        let request = encode(&Request::Gradient(self.at(loss, point)))?;
         let mut sums = GradientSums::zero(&self.columns);
         for answer in self.shards.pass(&request)? {
             sums.merge(GradientSums::from_numbers(&self.columns, &answer).ok_or_else(wrong_answer)?);
@@ -223,7 +220,7 @@ impl Passes for ShardedDesign<'_> {
     }
 
     fn hessian<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Vec<f64>> {
-        let request = encode(&Request::Hessian(self.at(loss, point)?))?;
+        let request = encode(&Request::Hessian(self.at(loss, point)))?;
         let mut sums = HessianSums::zero(&self.columns);
         for answer in self.shards.pass(&request)? {
             sums.merge(HessianSums::from_numbers(&self.columns, &answer).ok_or_else(wrong_answer)?);
