@@ -250,6 +250,7 @@ fn config(options: &ExecutorOptions, hooks: &RuntimeHooks) -> ConfigProducer {
 
 /// Runtimes by session, spilling into the work directory, with a memory pool per task.
 fn runtimes(options: &ExecutorOptions, hooks: &RuntimeHooks, work_dir: &WorkDir) -> Result<DefaultSessionRuntimeCache> {
+    hooks.kept.set_vcores(options.vcores());
     let budget = memory::budget_bytes(options.memory_bytes);
     if let Some(bytes) = budget {
         hooks.kept.set_budget(bytes);

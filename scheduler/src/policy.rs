@@ -70,7 +70,8 @@ impl Placement {
                         continue;
                     }
                     let budget = &mut budgets[place];
-                    let slice = Slice { executor: place, partitions: shards.len(), vcores: shards.len() as u32 };
+                    let vcores = budget.vcores.min(shards.len() as u32);
+                    let slice = Slice { executor: place, partitions: shards.len(), vcores };
                     budget.vcores -= slice.vcores;
                     to_front(stage, &shards);
                     let task = bind(stage, &plan, &session, job, &budget.executor_id, slice);
@@ -101,7 +102,7 @@ impl Placement {
         let pending = stage.pending.next_slice(usize::MAX);
         let free = budgets.iter().map(|b| (b.executor_id.as_str(), b.vcores)).collect();
         let mut residences = self.residences.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = residences.place(&question.residence, &pending, stage.partitions, Executors { free, busy });
+        let given = residences.place(&question.residence, &pending, stage.partitions, &Executors { free, busy });
         stage.pending.reschedule(pending);
         given
     }

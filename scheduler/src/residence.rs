@@ -1,8 +1,8 @@
 //! Which executor keeps which shards: pure decisions over names and counts, no clocks, no locks.
 //!
 //! Passes over shards come one after the other, and what an executor gathered of a shard serves the next pass. So a
-//! shard's tasks go to the executor that had it last, and wait for it while it is busy; shards that no executor has, or
-//! whose executor is gone, are dealt evenly.
+//! shard's part of a pass goes to the executor that had it last, and waits for it while it is busy; shards that no executor
+//! has, or whose executor is gone, are dealt evenly. What an executor is given at a time is one task.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -45,7 +45,7 @@ impl Residences {
         residence: &str,
         pending: &[usize],
         n_shards: usize,
-        mut executors: Executors<'_>,
+        executors: &Executors<'_>,
     ) -> Vec<Vec<usize>> {
         let mut given = vec![Vec::new(); executors.free.len()];
         let fair = n_shards.div_ceil(executors.len().max(1));
@@ -54,12 +54,10 @@ impl Residences {
         for &shard in pending {
             let place = match homes.get(&shard) {
                 Some(home) => executors.free.iter().position(|(id, vcores)| id == home && *vcores > 0),
-                None => emptiest(homes, &executors, fair),
+                None => emptiest(homes, executors, fair),
             };
             let Some(place) = place else { continue };
-            let (id, vcores) = &mut executors.free[place];
-            *vcores -= 1;
-            homes.insert(shard, (*id).to_owned());
+            homes.insert(shard, executors.free[place].0.to_owned());
             given[place].push(shard);
         }
         given
@@ -96,19 +94,24 @@ mod tests {
         busy: &[&str],
     ) -> Vec<Vec<usize>> {
         let busy = busy.iter().map(|id| (*id).to_owned()).collect();
-        residences.place("r", pending, 4, Executors { free: free.to_vec(), busy: &busy })
+        residences.place("r", pending, 4, &Executors { free: free.to_vec(), busy: &busy })
     }
 
     #[test]
     fn shards_are_dealt_evenly_and_come_back() {
         let mut residences = Residences::default();
-        assert_eq!(place(&mut residences, &[0, 1, 2, 3], &[("a", 1), ("b", 1)], &[]), [[0], [1]]);
-        // One is done before the other: it takes no more than its part.
-        assert_eq!(place(&mut residences, &[2, 3], &[("b", 1)], &["a"]), [[2]]);
-        assert_eq!(place(&mut residences, &[3], &[("b", 1)], &["a"]), [[0; 0]; 1]);
-        assert_eq!(place(&mut residences, &[3], &[("a", 1)], &[]), [[3]]);
-        // The next pass.
-        assert_eq!(place(&mut residences, &[0, 1, 2, 3], &[("a", 2), ("b", 2)], &[]), [[0, 3], [1, 2]]);
+        assert_eq!(place(&mut residences, &[0, 1, 2, 3], &[("a", 1), ("b", 1)], &[]), [[0, 2], [1, 3]]);
+        // The next pass: whoever is free has its own.
+        assert_eq!(place(&mut residences, &[0, 1, 2, 3], &[("b", 1)], &["a"]), [[1, 3]]);
+        assert_eq!(place(&mut residences, &[0, 2], &[("b", 1), ("a", 1)], &[]), [vec![], vec![0, 2]]);
+        assert_eq!(place(&mut residences, &[0, 1, 2, 3], &[("a", 2), ("b", 0)], &[]), [vec![0, 2], vec![]]);
+    }
+
+    #[test]
+    fn who_comes_late_gets_its_part() {
+        let mut residences = Residences::default();
+        assert_eq!(place(&mut residences, &[0, 1, 2, 3], &[("a", 1)], &["b"]), [[0, 1]]);
+        assert_eq!(place(&mut residences, &[2, 3], &[("b", 1)], &["a"]), [[2, 3]]);
     }
 
     #[test]
@@ -125,7 +128,7 @@ mod tests {
         let mut residences = Residences::default();
         place(&mut residences, &[0], &[("a", 1)], &["b"]);
         let busy = HashSet::from(["a".to_owned()]);
-        let given = residences.place("other", &[0], 1, Executors { free: vec![("b", 1)], busy: &busy });
+        let given = residences.place("other", &[0], 1, &Executors { free: vec![("b", 1)], busy: &busy });
         assert_eq!(given, [[0]]);
     }
 }

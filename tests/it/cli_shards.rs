@@ -10,11 +10,13 @@ use crate::support::{Running, Workplace};
 /// Bad usage or input.
 const USAGE: i32 = 2;
 
-/// A binary problem with two estimators.
+/// A binary problem with three estimators.
 fn binary() -> Workplace {
     let work = Workplace::new();
     let grid = "logistic_regression:\n      reg_param: [0.01, 0.1]";
-    let estimators = format!("{grid}\n    generalized_linear_regression:\n      link: probit");
+    let estimators = format!(
+        "{grid}\n    generalized_linear_regression:\n      link: probit\n    gradient_boosted_trees:\n      max_iter: 4"
+    );
     work.edit("train.yaml", grid, &estimators);
     over_shards(&work);
     work
@@ -102,7 +104,7 @@ fn an_executor_that_dies_changes_nothing() {
 #[test]
 fn what_cannot_train_over_shards_is_told_before_anything_runs() {
     let work = binary();
-    work.edit("train.yaml", "generalized_linear_regression:\n      link: probit", "random_forest: {}");
-    let says = ["candidate 2 (random_forest)", "not over shards", "leave out parallel: rows"];
+    work.edit("train.yaml", "generalized_linear_regression:\n      link: probit", "multilayer_perceptron: {}");
+    let says = ["candidate 2 (multilayer_perceptron)", "not over shards", "leave out parallel: rows"];
     work.tidemill(&["run", "train.yaml"]).fails(USAGE, &says);
 }

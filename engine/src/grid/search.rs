@@ -241,7 +241,7 @@ impl GridSearch {
             let estimator = session.plugins().estimators.get(&c.estimator)?;
             let validated = estimator.validate(&c.params, self.label.problem).and_then(|()| match self.parallel {
                 Parallel::Candidates => Ok(()),
-                Parallel::Rows => of_shards(estimator.as_ref()).map(|_| ()),
+                Parallel::Rows => of_shards(estimator.as_ref())?.validate_sharded(&c.params, self.label.problem),
             });
             validated.map_err(|e| EngineError::Invalid(format!("candidate {} ({}): {e}", c.id, c.estimator)))?;
         }

@@ -1,5 +1,6 @@
 //! Groups whose matrix is in shards: the fit runs here, its passes wherever the session runs work.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,13 +8,13 @@ use std::time::{Duration, Instant};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use tidemill_ml::MlError;
-use tidemill_ml::estimator::sharded::{Outline, Shards};
+use tidemill_ml::estimator::sharded::{Outline, Shards, add_up};
 use tidemill_ml::estimator::{Estimator, FitContext, Model, Params, ProblemType};
 use tidemill_ml::matrix::{Feature, FeatureKind, FeatureValues, Features, model_features};
 use tokio::runtime::Handle;
 
 use crate::jobs::StepRecord;
-use crate::plan::shards::{Answer, Ask, Question, ShardTask, answers, sharded};
+use crate::plan::shards::{Answer, Ask, Found, Question, ShardTask, answers, sharded};
 use crate::plan::train::{
     CancelOnDrop, Evaluator, Judgement, MatrixRef, TrainNode, TrainOutcome, TrainTask, keep, outcome, task_table,
 };
@@ -43,8 +44,7 @@ pub(super) async fn run(
         found.extend(outcomes);
     }
     let n_shards = first.matrix.shards().len();
-    let vcores = session.context().state().config().target_partitions();
-    steps.push(cost.step(n_shards, vcores));
+    steps.push(cost.step(n_shards));
     Ok(found)
 }
 
@@ -56,6 +56,8 @@ struct PassCost {
     nanoseconds: AtomicU64,
     /// Of all shards together, where they are.
     busy_nanoseconds: AtomicU64,
+    /// How many shards each process takes at a time.
+    vcores: Mutex<HashMap<u64, u64>>,
 }
 
 impl PassCost {
@@ -63,13 +65,19 @@ impl PassCost {
         self.n_passes.fetch_add(1, Ordering::Relaxed);
         self.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.busy_nanoseconds.fetch_add(answers.iter().map(|a| a.nanoseconds).sum(), Ordering::Relaxed);
+        self.vcores().extend(answers.iter().map(|a| a.process));
     }
 
-    fn step(&self, n_shards: usize, vcores: usize) -> StepRecord {
+    fn vcores(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.vcores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, n_shards: usize) -> StepRecord {
         let [n_passes, nanoseconds, busy] =
             [&self.n_passes, &self.nanoseconds, &self.busy_nanoseconds].map(|n| n.load(Ordering::Relaxed));
         let seconds = nanoseconds as f64 / 1e9;
-        let workers = vcores.min(n_shards).max(1) as f64;
+        let vcores: u64 = self.vcores().values().sum();
+        let workers = vcores.min(n_shards as u64).max(1) as f64;
         let idle = (1.0 - busy as f64 / 1e9 / (seconds * workers)).max(0.0);
         let summary = format!(
             "{n_passes} passes over {n_shards} shards, {:.0} % of the time of {workers} vcores was not computing",
@@ -171,7 +179,8 @@ impl RemoteShards {
         }
         let saved = models.iter().map(|model| model.save()).collect::<Result<Vec<_>, _>>()?;
         let n_outputs: Vec<usize> = models.iter().map(|model| model.n_outputs()).collect();
-        let scored = Scored::read(&self.ask(Ask::Score(saved)).await?, &n_outputs, &self.outline)?;
+        let answers = numbers(self.ask(Ask::Score(saved)).await?);
+        let scored = Scored::read(&answers, &n_outputs, &self.outline)?;
         let evaluator = Evaluator::new(&self.task, scored.x, scored.label)?;
         let ctx = FitContext::new(self.task.seed);
         let judge = |(model, predictions): (&&dyn Model, &Vec<f64>)| evaluator.judge_by(*model, predictions, &ctx);
@@ -179,7 +188,7 @@ impl RemoteShards {
     }
 
     /// Asks all shards, again where something was lost on the way: a pass changes nothing that it could not find anew.
-    async fn ask(&self, ask: Ask) -> Result<Vec<Vec<f64>>> {
+    async fn ask(&self, ask: Ask) -> Result<Vec<Found>> {
         let question = Arc::new(Question { residence: self.residence.clone(), ask });
         let mut attempt = 1;
         loop {
@@ -190,18 +199,28 @@ impl RemoteShards {
         }
     }
 
-    async fn ask_once(&self, question: &Arc<Question>) -> Result<Vec<Vec<f64>>> {
+    async fn ask_once(&self, question: &Arc<Question>) -> Result<Vec<Found>> {
         let started = Instant::now();
         let table = provider_as_source(Arc::new(task_table(&self.shards)?));
         let scan = LogicalPlanBuilder::scan("shards", table, None)?.build()?;
         let plan = TrainNode::plan(scan, Some(Arc::clone(question)))?;
         let answers = answers(&self.session.data_frame(plan).collect().await?)?;
-        if answers.len() != self.shards.len() {
-            let (expected, got) = (self.shards.len(), answers.len());
+        let (expected, got): (u64, u64) =
+            (self.shards.len() as u64, answers.iter().map(|answer| answer.n_shards).sum());
+        if expected != got {
             return Err(EngineError::Internal(format!("{expected} shards were asked, {got} answered")));
         }
         self.cost.add(started.elapsed(), &answers);
-        Ok(answers.into_iter().map(|answer| answer.numbers).collect())
+        Ok(answers.into_iter().map(|answer| answer.found).collect())
+    }
+
+    /// The same for a fit, which is on a thread of its own and is told no more than that it failed.
+    fn ask_blocking(&self, ask: Ask) -> Result<Vec<Found>, MlError> {
+        self.handle.block_on(self.ask(ask)).map_err(|error| {
+            let told = MlError::Invalid(error.to_string());
+            self.failed().get_or_insert(error);
+            told
+        })
     }
 
     fn estimator(&self) -> Result<Arc<dyn Estimator>> {
@@ -215,13 +234,27 @@ impl Shards for RemoteShards {
     }
 
     fn pass(&self, request: &str) -> Result<Vec<Vec<f64>>, MlError> {
-        let answers = self.handle.block_on(self.ask(Ask::Fit(request.to_owned())));
-        answers.map_err(|error| {
-            let told = MlError::Invalid(error.to_string());
-            self.failed().get_or_insert(error);
-            told
-        })
+        self.ask_blocking(Ask::Fit(request.to_owned())).map(numbers)
     }
+
+    fn sum(&self, request: &str) -> Result<Vec<i64>, MlError> {
+        let mut all = Vec::new();
+        for found in self.ask_blocking(Ask::Sum(request.to_owned()))? {
+            if let Found::Sums(sums) = found {
+                add_up(&mut all, &sums);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Answers that are no sums.
+fn numbers(answers: Vec<Found>) -> Vec<Vec<f64>> {
+    let numbers = |found| match found {
+        Found::Numbers(numbers) => Some(numbers),
+        Found::Sums(_) => None,
+    };
+    answers.into_iter().filter_map(numbers).collect()
 }
 
 /// The rows to evaluate on, in the order of the shards.

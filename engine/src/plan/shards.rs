@@ -1,11 +1,12 @@
 //! Shards: the parts of a matrix that no process holds whole, and their answers in passes over all of them.
 //!
-//! A pass is a plan of [`TrainExec`](super::train::TrainExec) with a [`Question`]: one task for each shard, its row out the
-//! shard's answer. What a process gathers of a shard it keeps for the passes that follow; a process that has lost it, or
+//! A pass is a plan of [`TrainExec`](super::train::TrainExec) with a [`Question`]: one partition for each shard, its row out
+//! the shard's answer. An executor has all its shards in one task, takes as many at a time as it has vcores, and adds up
+//! the answers that are sums. What a process gathers of a shard it keeps for the passes that follow; a process that has lost it, or
 //! never had it, reads the shard from the store and gathers it anew, to the same bits.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -13,8 +14,8 @@ use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::TaskContext;
 use serde::{Deserialize, Serialize};
 use tidemill_ml::MlError;
-use tidemill_ml::estimator::sharded::{Kept, Shard, ShardRows, ShardedEstimator};
-use tidemill_ml::estimator::{Artifacts, Estimator, FitContext, ProblemType};
+use tidemill_ml::estimator::sharded::{Kept, Shard, ShardRows, ShardedEstimator, add_up};
+use tidemill_ml::estimator::{Artifacts, Estimator, FitContext, FoldKey, ProblemType, fold_hash};
 use tidemill_ml::matrix::FeatureValues;
 use tokio::runtime::Handle;
 
@@ -40,6 +41,8 @@ pub struct Question {
 pub enum Ask {
     /// An estimator's request.
     Fit(String),
+    /// An estimator's request for whole numbers that are added up.
+    Sum(String),
     /// What models give for the rows to evaluate on: labels, predictions of each model, and for clusters the features.
     Score(Vec<Artifacts>),
     /// Nothing: what is kept of the shard is not needed any more.
@@ -66,34 +69,67 @@ impl Question {
     }
 }
 
-/// What a shard answered.
-#[derive(Debug)]
+/// What shards answered: one, or where the answer is a sum, some of those of a process.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The shard's place among those of the matrix.
+    /// The first of the shards, by place among those of the matrix.
     pub shard: u64,
-    /// How long it took where it was found, reading and gathering included.
+    /// How many shards they are.
+    pub n_shards: u64,
+    /// How long each took where it was found, reading and gathering included, in all.
     pub nanoseconds: u64,
+    /// Where it was found: a number that stands for the process, and how many shards that takes at a time.
+    pub process: (u64, u64),
     /// The answer itself.
-    pub numbers: Vec<f64>,
+    pub found: Found,
 }
+
+/// The numbers of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Those of a shard.
+    Numbers(Vec<f64>),
+    /// Those of all shards of the answer, added up.
+    Sums(Vec<i64>),
+}
+
+/// The words of an answer before its numbers.
+const HEAD: usize = 6;
 
 impl Answer {
     /// Eight bytes for each of its numbers.
     fn encode(&self) -> Vec<u8> {
-        let head = [self.shard.to_le_bytes(), self.nanoseconds.to_le_bytes()];
-        head.into_iter().chain(self.numbers.iter().map(|number| number.to_le_bytes())).flatten().collect()
+        let (kind, words): (u64, Vec<u64>) = match &self.found {
+            Found::Numbers(numbers) => (0, numbers.iter().map(|n| n.to_bits()).collect()),
+            Found::Sums(sums) => (1, sums.iter().map(|n| n.cast_unsigned()).collect()),
+        };
+        let head = [self.shard, self.n_shards, self.nanoseconds, self.process.0, self.process.1, kind];
+        head.into_iter().chain(words).flat_map(u64::to_le_bytes).collect()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self> {
         let (words, rest) = bytes.as_chunks();
-        let ([shard, nanoseconds, numbers @ ..], []) = (words, rest) else {
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let (Some((&[shard, n_shards, nanoseconds, process, vcores, kind], words)), []) =
+            (words.split_first_chunk::<HEAD>(), rest)
+        else {
             return Err(internal_datafusion_err!("a shard's answer is cut: {} bytes", bytes.len()));
         };
-        Ok(Self {
-            shard: u64::from_le_bytes(*shard),
-            nanoseconds: u64::from_le_bytes(*nanoseconds),
-            numbers: numbers.iter().map(|word| f64::from_le_bytes(*word)).collect(),
-        })
+        let found = match kind {
+            0 => Found::Numbers(words.iter().map(|word| f64::from_bits(*word)).collect()),
+            _ => Found::Sums(words.iter().map(|word| word.cast_signed()).collect()),
+        };
+        Ok(Self { shard, n_shards, nanoseconds, process: (process, vcores), found })
+    }
+
+    /// Adds the answer of other shards, where both are sums.
+    fn add(&mut self, other: &Self) {
+        if let (Found::Sums(sums), Found::Sums(others)) = (&mut self.found, &other.found) {
+            add_up(sums, others);
+            self.shard = self.shard.min(other.shard);
+            self.n_shards += other.n_shards;
+            self.nanoseconds += other.nanoseconds;
+        }
     }
 }
 
@@ -108,9 +144,35 @@ pub fn answers(batches: &[RecordBatch]) -> Result<Vec<Answer>> {
     Ok(all)
 }
 
+/// The answers of a task's shards on their way out: sums leave as one, with the last.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// How many shards have answered, and the sum of their answers.
+    sum: Mutex<(usize, Option<Answer>)>,
+}
+
+impl Outbox {
+    /// What leaves with an answer, of a task of so many shards.
+    pub(super) fn send(&self, answer: Answer, n_shards: usize) -> Option<Vec<u8>> {
+        if matches!(answer.found, Found::Numbers(_)) {
+            return Some(answer.encode());
+        }
+        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        let (n_answered, sum) = &mut *sum;
+        *n_answered += 1;
+        match sum {
+            Some(sum) => sum.add(&answer),
+            None => *sum = Some(answer),
+        }
+        if *n_answered < n_shards { None } else { sum.take().map(|sum| sum.encode()) }
+    }
+}
+
 /// Answers for one shard.
-pub(super) async fn answer(task: ShardTask, question: &Arc<Question>, ctx: &TaskContext) -> Result<Vec<u8>> {
+pub(super) async fn answer(task: ShardTask, question: &Arc<Question>, ctx: &TaskContext) -> Result<Answer> {
     let (services, question) = (services(ctx.session_config()), Arc::clone(question));
+    let kept = Arc::clone(&services.kept);
+    let slot = kept.slot().await;
     let bytes = task.of.matrix.size_bytes.saturating_mul(READING);
     let room = services.kept.reserve(&question.residence, bytes).map_err(EngineError::from)?;
     let fit = FitContext::new(task.of.seed);
@@ -121,7 +183,8 @@ pub(super) async fn answer(task: ShardTask, question: &Arc<Question>, ctx: &Task
         .map_err(|e| internal_datafusion_err!("a task over a shard ended badly: {e}"))??;
     drop(guard);
     drop(room);
-    Ok(answer.encode())
+    drop(slot);
+    Ok(answer)
 }
 
 /// A shard in the process that answers for it.
@@ -136,16 +199,19 @@ impl Here {
     fn answer(&self, ctx: &FitContext) -> Result<Answer, MlError> {
         let started = Instant::now();
         let estimator = self.services.plugins.estimators.get(&self.task.of.estimator)?;
-        let numbers = match &self.question.ask {
-            Ask::Fit(request) => sharded(estimator.as_ref())?.pass(self, request, ctx)?,
-            Ask::Score(models) => self.score(estimator.as_ref(), models)?,
+        let found = match &self.question.ask {
+            Ask::Fit(request) => Found::Numbers(sharded(estimator.as_ref())?.pass(self, request, ctx)?),
+            Ask::Sum(request) => Found::Sums(sharded(estimator.as_ref())?.sum(self, request, ctx)?),
+            Ask::Score(models) => Found::Numbers(self.score(estimator.as_ref(), models)?),
             Ask::Release => {
                 self.services.kept.release(&self.question.residence);
-                Vec::new()
+                Found::Numbers(Vec::new())
             }
         };
         let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Ok(Answer { shard: self.task.shard as u64, nanoseconds, numbers })
+        let process = fold_hash(FoldKey::Text(&self.services.process), 0);
+        let process = (process, self.services.kept.vcores() as u64);
+        Ok(Answer { shard: self.task.shard as u64, n_shards: 1, nanoseconds, process, found })
     }
 
     fn score(&self, estimator: &dyn Estimator, models: &[Artifacts]) -> Result<Vec<f64>, MlError> {
@@ -199,4 +265,35 @@ pub(crate) fn sharded(estimator: &dyn Estimator) -> Result<&dyn ShardedEstimator
             estimator.name()
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(shard: u64, found: Found) -> Answer {
+        Answer { shard, n_shards: 1, nanoseconds: 10 + shard, process: (7, 2), found }
+    }
+
+    #[test]
+    fn answers_come_back_to_the_bit() {
+        for found in
+            [Found::Numbers(vec![f64::NAN, -0.0, 1.5]), Found::Sums(vec![i64::MIN, -1, 7]), Found::Sums(vec![])]
+        {
+            let answer = answer(3, found);
+            assert_eq!(Answer::decode(&answer.encode()).unwrap().encode(), answer.encode());
+        }
+        assert!(Answer::decode(&[0; 47]).is_err() && Answer::decode(&[0; 49]).is_err());
+    }
+
+    #[test]
+    fn sums_leave_as_one_and_other_answers_at_once() {
+        let outbox = Outbox::default();
+        assert!(outbox.send(answer(2, Found::Numbers(vec![1.0])), 3).is_some());
+        assert!(outbox.send(answer(2, Found::Sums(vec![1, 2])), 3).is_none());
+        assert!(outbox.send(answer(0, Found::Sums(vec![1])), 3).is_none());
+        let sent = outbox.send(answer(1, Found::Sums(vec![-4, 1, 5])), 3).unwrap();
+        let expected = Answer { n_shards: 3, nanoseconds: 33, ..answer(0, Found::Sums(vec![-2, 3, 5])) };
+        assert_eq!(Answer::decode(&sent).unwrap(), expected);
+    }
 }

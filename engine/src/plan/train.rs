@@ -40,7 +40,7 @@ use tidemill_ml::estimator::{Artifacts, FitContext, FoldKey, Model, Params, Prob
 use tidemill_ml::eval::{Evaluation, Metric, PermutationImportance, Predicted, permutation_importances};
 use tidemill_ml::matrix::{Feature, Features, Matrix};
 
-use super::shards::{self, Question};
+use super::shards::{self, Outbox, Question};
 use crate::codec::wire;
 use crate::session::{Services, services};
 
@@ -271,6 +271,7 @@ impl UserDefinedLogicalNodeCore for TrainNode {
 pub struct TrainExec {
     input: Arc<dyn ExecutionPlan>,
     question: Option<Arc<Question>>,
+    outbox: Arc<Outbox>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
@@ -286,7 +287,7 @@ impl TrainExec {
             from.emission_type,
             from.boundedness,
         ));
-        Self { input, question, schema, properties }
+        Self { input, question, outbox: Arc::default(), schema, properties }
     }
 
     /// What its tasks answer.
@@ -339,16 +340,21 @@ impl ExecutionPlan for TrainExec {
 
     fn execute(&self, partition: usize, ctx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, Arc::clone(&ctx))?;
-        let (schema, question) = (Arc::clone(&self.schema), self.question.clone());
+        let (schema, question, outbox) = (Arc::clone(&self.schema), self.question.clone(), Arc::clone(&self.outbox));
+        let n_shards = self.properties.output_partitioning().partition_count();
         let outcomes = input.then(move |batch| {
             let (ctx, schema, question) = (Arc::clone(&ctx), Arc::clone(&schema), question.clone());
+            let outbox = Arc::clone(&outbox);
             async move {
                 let mut rows = Vec::new();
                 for task in batch?.column(0).as_string::<i32>().iter().flatten() {
-                    rows.push(match &question {
-                        None => wire::encode(&run(wire::decode(task.as_bytes())?, &ctx).await?)?,
-                        Some(question) => shards::answer(wire::decode(task.as_bytes())?, question, &ctx).await?,
-                    });
+                    match &question {
+                        None => rows.push(wire::encode(&run(wire::decode(task.as_bytes())?, &ctx).await?)?),
+                        Some(question) => {
+                            let answer = shards::answer(wire::decode(task.as_bytes())?, question, &ctx).await?;
+                            rows.extend(outbox.send(answer, n_shards));
+                        }
+                    }
                 }
                 let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(rows));
                 Ok(RecordBatch::try_new(schema, vec![column])?)

@@ -6,11 +6,13 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::available_parallelism;
 
 use tidemill_ml::MlError;
 use tidemill_ml::estimator::sharded::Kept;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The bound of a process that was told none.
 const DEFAULT_LIMIT_BYTES: u64 = 4 << 30;
@@ -25,6 +27,8 @@ type Key = (String, String);
 #[derive(Debug)]
 pub struct KeptShards {
     limit_bytes: AtomicU64,
+    vcores: AtomicUsize,
+    slots: OnceLock<Semaphore>,
     things: Mutex<Things>,
 }
 
@@ -58,7 +62,12 @@ impl Drop for Room {
 
 impl Default for KeptShards {
     fn default() -> Self {
-        Self { limit_bytes: AtomicU64::new(DEFAULT_LIMIT_BYTES), things: Mutex::default() }
+        Self {
+            limit_bytes: AtomicU64::new(DEFAULT_LIMIT_BYTES),
+            vcores: AtomicUsize::new(available_parallelism().map_or(1, usize::from)),
+            slots: OnceLock::new(),
+            things: Mutex::default(),
+        }
     }
 }
 
@@ -67,6 +76,22 @@ impl KeptShards {
     pub fn set_budget(&self, budget_bytes: u64) {
         let (part, of) = SHARE_OF_BUDGET;
         self.limit_bytes.store(budget_bytes / of * part, Ordering::Relaxed);
+    }
+
+    /// How many shards are answered for at a time, if none was so far.
+    pub fn set_vcores(&self, vcores: usize) {
+        self.vcores.store(vcores.max(1), Ordering::Relaxed);
+    }
+
+    /// How many shards are answered for at a time.
+    pub(crate) fn vcores(&self) -> usize {
+        self.vcores.load(Ordering::Relaxed)
+    }
+
+    /// Waits for one's turn.
+    pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.slots.get_or_init(|| Semaphore::new(self.vcores())).acquire().await.ok()
     }
 
     /// The bytes of what is kept.

@@ -23,6 +23,22 @@ pub trait ShardedEstimator: Debug + Send + Sync {
     /// # Errors
     /// A shard that cannot be read, a request of another version.
     fn pass(&self, shard: &dyn Shard, request: &str, ctx: &FitContext) -> Result<Vec<f64>>;
+
+    /// One shard's part of a sum that [`Self::fit_shards`] asked for, where it does.
+    ///
+    /// # Errors
+    /// A shard that cannot be read, a request of another version.
+    fn sum(&self, _shard: &dyn Shard, _request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
+        Err(wrong_answer())
+    }
+
+    /// Checks, before anything runs, what cannot be had over shards of a candidate that is valid on rows in memory.
+    ///
+    /// # Errors
+    /// [`MlError::Invalid`] naming the parameter and what to take instead.
+    fn validate_sharded(&self, _params: &Params, _problem: ProblemType) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The shards of a fit, wherever they are.
@@ -35,6 +51,19 @@ pub trait Shards: Debug + Sync {
     /// # Errors
     /// A shard that did not answer.
     fn pass(&self, request: &str) -> Result<Vec<Vec<f64>>>;
+
+    /// Asks all shards for whole numbers that are added up, which processes do for their own shards: place by place, as
+    /// [`add_up`] does.
+    ///
+    /// # Errors
+    /// A shard that did not answer.
+    fn sum(&self, request: &str) -> Result<Vec<i64>>;
+}
+
+/// Adds whole numbers to others, place by place; a shorter list has zeros for the rest.
+pub fn add_up(into: &mut Vec<i64>, numbers: &[i64]) {
+    into.resize(into.len().max(numbers.len()), 0);
+    into.iter_mut().zip(numbers).for_each(|(a, b)| *a = a.wrapping_add(*b));
 }
 
 /// What all shards of a matrix have in common.

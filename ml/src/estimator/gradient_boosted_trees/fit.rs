@@ -23,43 +23,44 @@ pub(super) fn fit(
     let parse = |params| GradientBoostedTreesParams::parse(params, matrix.problem);
     let parsed: Vec<Result<GradientBoostedTreesParams>> = candidates.iter().map(parse).collect();
     let labels = match labels(matrix, rows) {
-        Ok(labels) => labels,
+        Ok(labels) => Arc::new(labels),
         Err(e) => return training::failed(parsed, &e),
     };
     let grow = |max_bins, runs: &[Run<GradientBoostedTreesParams>]| {
         let binned = Arc::new(Binned::new(matrix, rows, max_bins));
         let row_bins = RowBins::new(&binned);
         let boosted = |run: &Run<GradientBoostedTreesParams>| {
-            check(&labels, run.params.loss)?;
+            let negative = labels.label.iter().filter(|label| **label < 0.0).count();
+            check(negative, labels.label.len(), run.params.loss)?;
             Ok((Arc::clone(&binned), boost(&binned, &row_bins, &labels, &run.params, ctx)?))
         };
         runs.par_iter().map(boosted).collect()
     };
     let model = |params: &GradientBoostedTreesParams, (binned, boosted): &(Arc<Binned>, Boosted), max_iter| {
         let (features, base) = (Arc::clone(&matrix.x.features), boosted.base.clone());
-        GradientBoostedTreesModel::new(features, binned, base, params.loss.link(), boosted.first(max_iter))
+        GradientBoostedTreesModel::new(features, &binned.meanings, base, params.loss.link(), boosted.first(max_iter))
     };
     fit_runs(super::NAME, parsed, grow, model)
 }
 
 fn labels(matrix: &Matrix, rows: &[u32]) -> Result<Labels> {
     if rows.len() > MOST_ROWS {
-        return Err(MlError::Invalid(format!(
-            "{} training rows: gradient_boosted_trees takes at most {MOST_ROWS}; sample them",
-            rows.len()
-        )));
+        return Err(too_many(rows.len()));
     }
     Labels::new(super::NAME, &super::PROBLEMS, matrix, rows)
 }
 
-/// Checks that the labels are those of a loss.
-fn check(labels: &Labels, loss: Loss) -> Result<()> {
-    let negative = labels.label.iter().filter(|label| **label < 0.0).count();
+/// More rows than a fit takes.
+pub(super) fn too_many(n_rows: usize) -> MlError {
+    MlError::Invalid(format!("{n_rows} training rows: gradient_boosted_trees takes at most {MOST_ROWS}; sample them"))
+}
+
+/// Checks that the labels, of which so many are below 0, are those of a loss.
+pub(super) fn check(negative: usize, n_rows: usize, loss: Loss) -> Result<()> {
     if loss != Loss::Poisson || negative == 0 {
         return Ok(());
     }
     Err(MlError::Invalid(format!(
-        "the poisson loss is for labels of at least 0; {negative} of {} training rows have less",
-        labels.label.len()
+        "the poisson loss is for labels of at least 0; {negative} of {n_rows} training rows have less"
     )))
 }

@@ -4,20 +4,18 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::GradientBoostedTreesParams;
 use super::histogram::{self, Histogram, Scale, Sums, count, plus};
 use super::loss::quantile;
-use super::split::{Search, Split};
-use super::{GradientBoostedTreesParams, Growth};
+use super::split::{Open, Part, Search, Split};
 use crate::Result;
 use crate::estimator::FitContext;
-use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, RowBins, partition};
+use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, RowBins, in_blocks, partition};
 
 /// The fewest rows of a piece of work: adding its histograms to those of others costs little beside summing them.
 const ROWS_PER_PIECE: usize = 4_096;
 /// Rows of one piece of work when scores are added to.
 const SCORES_PER_PIECE: usize = 16_384;
-/// The fewest features that a piece of work finds splits of.
-const FEATURES_PER_SEARCH: usize = 4;
 
 /// Leaves whose value is a quantile of what their rows lack.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +79,11 @@ impl<'a> Grower<'a> {
         }
     }
 
+    /// How many features there are.
+    pub(super) fn n_features(&self) -> usize {
+        self.binned.columns.len()
+    }
+
     /// Grows a tree on `self.rows` and the given features, and adds its values to the scores of those rows.
     ///
     /// # Errors
@@ -112,8 +115,9 @@ impl<'a> Grower<'a> {
             leaves.push(right);
         }
         debug_assert!(leaves.iter().all(|leaf| count(leaf.sums) == leaf.len));
+        let search = self.search();
         let values: Vec<f64> = match &quantile {
-            None => leaves.iter().map(|leaf| self.value_of(leaf)).collect(),
+            None => leaves.iter().map(|leaf| search.value(leaf.sums, leaf.l2)).collect(),
             Some(quantile) => leaves
                 .par_iter()
                 .map(|leaf| self.params.step_size * quantile.of(&self.rows[leaf.start..leaf.start + leaf.len], scores))
@@ -137,33 +141,17 @@ impl<'a> Grower<'a> {
         });
     }
 
-    fn value_of(&self, leaf: &Leaf) -> f64 {
-        let hessian = self.scale.hessian(leaf.sums) + leaf.l2;
-        if hessian > 0.0 { -self.params.step_size * self.scale.gradient(leaf.sums) / hessian } else { 0.0 }
-    }
-
-    /// The leaf that is split next, the first of equals.
     fn next_leaf(&self, leaves: &[Leaf]) -> Option<usize> {
-        match self.params.growth {
-            Growth::LeafWise => best_leaf(leaves),
-            Growth::DepthWise => {
-                let open = leaves.iter().enumerate().filter(|(_, leaf)| leaf.best.is_some());
-                open.min_by_key(|(_, leaf)| leaf.depth).map(|(i, _)| i)
-            }
-        }
+        let open = |(at, leaf): (usize, &Leaf)| Open::new(at, leaf.depth, leaf.best.as_ref());
+        let open = leaves.iter().enumerate().filter_map(open);
+        open.min_by(|a, b| self.params.growth.compare(a, b)).map(|open| open.at)
     }
 
     fn root(&mut self, sums: &[Sums], features: &[usize]) -> Leaf {
         let total = self.rows.par_iter().with_min_len(ROWS_PER_PIECE).map(|&row| sums[row as usize]);
         let total = total.reduce(|| [0, 0], plus);
         let (mut histograms, others) = self.fill(0..self.rows.len(), sums, features);
-        let (binned, search) = (self.binned, self.search());
-        let each = |(i, (&feature, histogram)): (usize, (&usize, &mut Histogram))| {
-            others.iter().for_each(|other| histogram::merge(histogram, &other[i]));
-            search.best(feature, &binned.columns[feature], histogram, total)
-        };
-        let by_feature = features.par_iter().zip(&mut histograms).enumerate().with_min_len(FEATURES_PER_SEARCH);
-        let best = best_split(by_feature.map(each).collect());
+        let best = self.search().root(&self.binned.meanings, features, &mut histograms, &others, total);
         others.into_iter().for_each(|other| self.recycle(other));
         Leaf {
             start: 0,
@@ -187,7 +175,7 @@ impl<'a> Grower<'a> {
         features: Option<&[usize]>,
     ) -> (Leaf, Leaf) {
         let rows = &mut self.rows[leaf.start..leaf.start + leaf.len];
-        let bins = &self.binned.columns[split.test.feature].bins;
+        let bins = &self.binned.columns[split.test.feature];
         let n_left = partition(rows, bins, &split.test.left_bins, &mut self.scratch);
         let child = |start, len, sums, is_left| Leaf {
             start,
@@ -223,22 +211,10 @@ impl<'a> Grower<'a> {
         large.histograms = parent;
         let others;
         (small.histograms, others) = self.fill(small.start..small.start + small.len, sums, features);
-        let (binned, search) = (self.binned, self.search());
-        let wanted = (self.may_split(small), self.may_split(large));
-        let (small_sums, large_sums) = (small.sums, large.sums);
-        let each = |(i, ((&feature, small), large)): (usize, ((&usize, &mut Histogram), &mut Histogram))| {
-            let column = &binned.columns[feature];
-            others.iter().for_each(|other| histogram::merge(small, &other[i]));
-            histogram::subtract(large, small);
-            (
-                wanted.0.then(|| search.best(feature, column, small, small_sums)).flatten(),
-                wanted.1.then(|| search.best(feature, column, large, large_sums)).flatten(),
-            )
-        };
-        let by_feature = features.par_iter().zip(&mut small.histograms).zip(&mut large.histograms).enumerate();
-        let (of_small, of_large) = by_feature.with_min_len(FEATURES_PER_SEARCH).map(each).unzip();
-        small.best = best_split(of_small);
-        large.best = best_split(of_large);
+        let (may_split_small, may_split_large) = (self.may_split(small), self.may_split(large));
+        let of_small = Part { histograms: &mut small.histograms, sums: small.sums, may_split: may_split_small };
+        let of_large = Part { histograms: &mut large.histograms, sums: large.sums, may_split: may_split_large };
+        (small.best, large.best) = self.search().children(&self.binned.meanings, features, of_small, &others, of_large);
         others.into_iter().for_each(|other| self.recycle(other));
     }
 
@@ -289,24 +265,8 @@ impl<'a> Grower<'a> {
     }
 }
 
-/// Features, ascending, by the block that they are in.
-fn in_blocks(features: &[usize]) -> impl Iterator<Item = &[usize]> {
-    features.chunk_by(|a, b| RowBins::place(*a) == RowBins::place(*b))
-}
-
 /// Those of some rows, ascending, that are at least `first` and below `end`.
 pub(super) fn rows_between(rows: &[u32], first: usize, end: usize) -> &[u32] {
     let at = |bound: usize| rows.partition_point(|row| (*row as usize) < bound);
     &rows[at(first)..at(end)]
-}
-
-/// The leaf whose split gains most, the first of equals.
-fn best_leaf(leaves: &[Leaf]) -> Option<usize> {
-    let gains = leaves.iter().enumerate().filter_map(|(i, leaf)| Some((i, leaf.best.as_ref()?.test.gain)));
-    gains.reduce(|a, b| if b.1 > a.1 { b } else { a }).map(|(i, _)| i)
-}
-
-/// The split that gains most, the first feature's of equals.
-fn best_split(found: Vec<Option<Split>>) -> Option<Split> {
-    found.into_iter().flatten().reduce(|a, b| if b.test.gain > a.test.gain { b } else { a })
 }

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::exact;
 use crate::estimator::support::math::{exp, ln, sigmoid, softmax};
 
 /// Added to the score in the Hessian of the Poisson loss, as LightGBM's `poisson_max_delta_step`: it keeps steps small.
 const POISSON_STEP: f64 = 0.7;
 
 /// A loss of one score, or for classes of one score each.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Loss {
     /// Of a label 0 or 1: `ln(1 + e^-s)` or `ln(1 + e^s)`.
     Logistic,
@@ -19,9 +21,15 @@ pub(super) enum Loss {
     /// `|s - y|`.
     Absolute,
     /// Squared within `delta`, absolute beyond it (Huber 1964).
-    Huber { delta: f64 },
+    Huber {
+        #[serde(with = "exact")]
+        delta: f64,
+    },
     /// `alpha` times what the score is below the label, or `1 - alpha` times what it is above (Koenker, Bassett 1978).
-    Quantile { alpha: f64 },
+    Quantile {
+        #[serde(with = "exact")]
+        alpha: f64,
+    },
     /// `e^s - y s`, of a label of at least 0.
     Poisson,
 }
@@ -98,14 +106,19 @@ impl Loss {
 
     /// The score from which boosting starts: the best that is the same for all rows. Of classes, that of a share.
     pub(super) fn base(self, label: &[f64], weight: Option<&[f64]>) -> f64 {
-        let mean = || weighted_mean(label, weight);
+        match self.leaf_quantile() {
+            Some(alpha) => quantile(label.to_vec(), weight.map(<[f64]>::to_vec), alpha),
+            None => self.base_of(weighted_mean(label, weight)),
+        }
+    }
+
+    /// The same where it follows from the labels' mean.
+    pub(super) fn base_of(self, mean: f64) -> f64 {
         match self {
-            Self::Logistic => ln(mean() / (1.0 - mean())),
+            Self::Logistic => ln(mean / (1.0 - mean)),
             // A class that no row has, and labels that are all 0, start where they are all but impossible.
-            Self::Softmax | Self::Poisson => ln(mean().max(1e-15)),
-            Self::Squared | Self::Huber { .. } => mean(),
-            Self::Absolute => quantile(label.to_vec(), weight.map(<[f64]>::to_vec), 0.5),
-            Self::Quantile { alpha } => quantile(label.to_vec(), weight.map(<[f64]>::to_vec), alpha),
+            Self::Softmax | Self::Poisson => ln(mean.max(1e-15)),
+            _ => mean,
         }
     }
 

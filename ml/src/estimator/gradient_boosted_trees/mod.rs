@@ -12,6 +12,8 @@ mod histogram;
 mod loss;
 mod model;
 mod params;
+mod rows;
+mod sharded;
 mod split;
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 pub use model::GradientBoostedTreesModel;
 pub use params::{GradientBoostedTreesParams, Growth};
 
+use super::sharded::{Shard, ShardedEstimator, Shards};
 use super::support::training;
 use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
@@ -59,8 +62,30 @@ impl Estimator for GradientBoostedTrees {
         training::boxed(fit::fit(matrix, rows, candidates, ctx))
     }
 
+    fn sharded(&self) -> Option<&dyn ShardedEstimator> {
+        Some(self)
+    }
+
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
         Ok(Box::new(GradientBoostedTreesModel::load(features, artifacts)?))
+    }
+}
+
+impl ShardedEstimator for GradientBoostedTrees {
+    fn fit_shards(&self, shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Result<Box<dyn Model>>> {
+        training::boxed(sharded::fit_shards(shards, candidates, ctx))
+    }
+
+    fn pass(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<f64>> {
+        sharded::pass(shard, request)
+    }
+
+    fn sum(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
+        sharded::sum(shard, request)
+    }
+
+    fn validate_sharded(&self, params: &Params, problem: ProblemType) -> Result<()> {
+        sharded::validate(params, problem)
     }
 }
 

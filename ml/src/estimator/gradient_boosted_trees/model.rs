@@ -11,7 +11,7 @@ use super::loss::Link;
 use crate::Result;
 use crate::codec::exact;
 use crate::estimator::support::training;
-use crate::estimator::support::trees::{Binned, BinnedTree, FlatTree, Tree, gain_shares, load_block, split_counts};
+use crate::estimator::support::trees::{BinnedTree, FlatTree, Meaning, Tree, gain_shares, load_block, split_counts};
 use crate::estimator::{Artifacts, Model};
 use crate::matrix::{Feature, Features};
 
@@ -75,13 +75,13 @@ impl Saved {
 impl GradientBoostedTreesModel {
     pub(super) fn new(
         features: Arc<[Feature]>,
-        binned: &Binned,
+        meanings: &[Meaning],
         base: Vec<f64>,
         link: Link,
         trees: &[BinnedTree],
     ) -> Self {
         let names = features.iter().map(|f| f.name.clone()).collect();
-        let trees = trees.iter().map(|tree| Tree::new(tree, binned)).collect();
+        let trees = trees.iter().map(|tree| Tree::new(tree, meanings)).collect();
         Self::from_saved(features, Saved { format: FORMAT, features: names, base, link, trees })
     }
 

@@ -1,8 +1,12 @@
-//! Finding the best split of a leaf on one feature.
+//! Finding the best split of a leaf, and which leaf is split next.
 
-use super::GradientBoostedTreesParams;
-use super::histogram::{Histogram, Scale, Sums, count, minus, plus};
-use crate::estimator::support::trees::{BinTest, Column, Meaning, insert};
+use std::cmp::Ordering;
+
+use rayon::prelude::*;
+
+use super::histogram::{self, Histogram, Scale, Sums, count, minus, plus};
+use super::{GradientBoostedTreesParams, Growth};
+use crate::estimator::support::trees::{BinTest, Meaning, insert};
 
 /// The least sum of Hessians of a child: below it its value is noise.
 const LEAST_HESSIAN: f64 = 1e-3;
@@ -16,6 +20,9 @@ const LEAST_LABEL_ROWS: usize = 10;
 const SUBSET_L2: f64 = 10.0;
 /// The most labels on the left.
 const MOST_LABELS_LEFT: usize = 32;
+
+/// The fewest features that a piece of work finds splits of.
+const FEATURES_PER_SEARCH: usize = 4;
 
 /// The best split of a leaf.
 #[derive(Debug, Clone)]
@@ -34,6 +41,43 @@ pub(super) struct Search<'a> {
     pub(super) scale: Scale,
 }
 
+/// A leaf that can be split.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    /// Its place among the leaves.
+    pub(super) at: usize,
+    pub(super) depth: usize,
+    gain: f64,
+}
+
+impl Open {
+    /// A leaf with a best split; none without one.
+    pub(super) fn new(at: usize, depth: usize, best: Option<&Split>) -> Option<Self> {
+        Some(Self { at, depth, gain: best?.test.gain })
+    }
+}
+
+impl Growth {
+    /// The order in which leaves are split, the first of equals first.
+    pub(super) fn compare(self, a: &Open, b: &Open) -> Ordering {
+        let order = match self {
+            Self::LeafWise => b.gain.total_cmp(&a.gain),
+            Self::DepthWise => a.depth.cmp(&b.depth),
+        };
+        order.then(a.at.cmp(&b.at))
+    }
+}
+
+/// One child of a leaf that is split.
+#[derive(Debug)]
+pub(super) struct Part<'a> {
+    /// By feature.
+    pub(super) histograms: &'a mut [Histogram],
+    pub(super) sums: Sums,
+    /// Whether its best split is looked for.
+    pub(super) may_split: bool,
+}
+
 /// A leaf of a feature: its sums by bin and in total.
 #[derive(Clone, Copy)]
 struct Node<'a> {
@@ -46,13 +90,60 @@ struct Node<'a> {
 }
 
 impl Search<'_> {
+    /// The value of a leaf: a Newton step.
+    pub(super) fn value(&self, sums: Sums, l2: f64) -> f64 {
+        let hessian = self.scale.hessian(sums) + l2;
+        if hessian > 0.0 { -self.params.step_size * self.scale.gradient(sums) / hessian } else { 0.0 }
+    }
+
+    /// The best split of a root whose histograms, by feature, `others` are added to.
+    pub(super) fn root(
+        &self,
+        meanings: &[Meaning],
+        features: &[usize],
+        histograms: &mut [Histogram],
+        others: &[Vec<Histogram>],
+        total: Sums,
+    ) -> Option<Split> {
+        let each = |(i, (&feature, histogram)): (usize, (&usize, &mut Histogram))| {
+            others.iter().for_each(|other| histogram::merge(histogram, &other[i]));
+            self.best(feature, &meanings[feature], histogram, total)
+        };
+        let by_feature = features.par_iter().zip(histograms).enumerate().with_min_len(FEATURES_PER_SEARCH);
+        best_split(by_feature.map(each).collect())
+    }
+
+    /// The best splits of both children of a leaf: `others` are added to the histograms of the smaller one, which are then
+    /// taken off those of the larger one, until here the leaf's.
+    pub(super) fn children(
+        &self,
+        meanings: &[Meaning],
+        features: &[usize],
+        small: Part<'_>,
+        others: &[Vec<Histogram>],
+        large: Part<'_>,
+    ) -> (Option<Split>, Option<Split>) {
+        let each = |(i, ((&feature, of_small), of_large)): (usize, ((&usize, &mut Histogram), &mut Histogram))| {
+            let meaning = &meanings[feature];
+            others.iter().for_each(|other| histogram::merge(of_small, &other[i]));
+            histogram::subtract(of_large, of_small);
+            (
+                small.may_split.then(|| self.best(feature, meaning, of_small, small.sums)).flatten(),
+                large.may_split.then(|| self.best(feature, meaning, of_large, large.sums)).flatten(),
+            )
+        };
+        let by_feature = features.par_iter().zip(small.histograms).zip(large.histograms).enumerate();
+        let (of_small, of_large) = by_feature.with_min_len(FEATURES_PER_SEARCH).map(each).unzip();
+        (best_split(of_small), best_split(of_large))
+    }
+
     /// The best split of a leaf on a feature, or none that gains.
-    pub(super) fn best(&self, feature: usize, column: &Column, bins: &Histogram, total: Sums) -> Option<Split> {
+    fn best(&self, feature: usize, meaning: &Meaning, bins: &Histogram, total: Sums) -> Option<Split> {
         let score = self.score(total, self.params.reg_lambda);
-        let node = Node { feature, n_bins: column.n_bins, bins, total, score };
-        match &column.meaning {
+        let node = Node { feature, n_bins: meaning.n_bins(), bins, total, score };
+        match meaning {
             Meaning::Number { .. } => self.best_threshold(node),
-            Meaning::Category { .. } if column.n_bins <= ONE_AGAINST_REST => self.best_label(node),
+            Meaning::Category { .. } if meaning.n_bins() <= ONE_AGAINST_REST => self.best_label(node),
             Meaning::Category { .. } => self.best_subset(node),
         }
     }
@@ -168,4 +259,9 @@ impl Search<'_> {
         let gradient = self.scale.gradient(sums);
         gradient * gradient / (self.scale.hessian(sums) + l2)
     }
+}
+
+/// The split that gains most, the first feature's of equals.
+fn best_split(found: Vec<Option<Split>>) -> Option<Split> {
+    found.into_iter().flatten().reduce(|a, b| if b.test.gain > a.test.gain { b } else { a })
 }

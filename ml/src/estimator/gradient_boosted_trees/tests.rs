@@ -4,7 +4,7 @@ use super::*;
 use crate::MlError;
 use crate::estimator::FitContext;
 use crate::estimator::support::testing::{
-    data_of, fixture, forests_fixture, params, slice, standard_errors_apart, tree_data, unit,
+    TestShards, data_of, fixture, forests_fixture, params, slice, standard_errors_apart, tree_data, unit,
 };
 use crate::eval;
 use crate::matrix::FeatureValues;
@@ -314,4 +314,103 @@ fn binary_models_of_the_first_format_still_load() {
     let old = Artifacts::from([("model.json".to_owned(), serde_json::to_vec(&json).unwrap())]);
     let loaded = GradientBoostedTreesModel::load(Arc::clone(&matrix.x.features), &old).unwrap();
     assert_eq!(loaded.predict(&matrix.x).unwrap(), model.predict(&matrix.x).unwrap());
+}
+
+fn over_shards(
+    matrix: &Matrix,
+    candidates: &[Params],
+    n_shards: usize,
+    forgets: bool,
+) -> Vec<GradientBoostedTreesModel> {
+    let shards = TestShards::new(&GradientBoostedTrees, matrix, n_shards, forgets);
+    let fitted = sharded::fit_shards(&shards, candidates, &FitContext::new(3));
+    fitted.into_iter().map(|model| model.unwrap()).collect()
+}
+
+/// Candidates with everything that is random, and all ways of growing.
+fn candidates(problem: ProblemType) -> Vec<Params> {
+    let mut candidates = vec![
+        json!({"max_iter": 8}),
+        json!({"max_iter": 6, "max_leaves": 40, "min_instances_per_node": 3}),
+        json!({"max_iter": 4, "max_leaves": 21, "growth": "depth_wise", "max_bins": 30}),
+        json!({"max_iter": 5, "subsampling_rate": 0.6, "feature_subset": 0.6, "early_stopping_rounds": 2}),
+    ];
+    if problem == ProblemType::Regression {
+        candidates.extend([json!({"loss_type": "huber"}), json!({"loss_type": "poisson", "max_iter": 5})]);
+    }
+    candidates.into_iter().map(params).collect()
+}
+
+fn data_sets() -> Vec<Matrix> {
+    let mut sets = vec![tree_data(3_000)];
+    for weighted in [false, true] {
+        sets.extend([number_data(3_000, weighted), class_data(3_000, weighted)]);
+    }
+    sets
+}
+
+#[test]
+fn one_shard_grows_the_trees_of_rows_in_memory() {
+    for matrix in data_sets() {
+        let rows: Vec<u32> = (0..matrix.label.len() as u32).collect();
+        let candidates = candidates(matrix.problem);
+        let in_memory = fit::fit(&matrix, &rows, &candidates, &FitContext::new(3));
+        let ours = over_shards(&matrix, &candidates, 1, false);
+        for ((ours, theirs), candidate) in ours.iter().zip(in_memory).zip(&candidates) {
+            assert!(ours.save().unwrap() == theirs.unwrap().save().unwrap(), "{:?} {candidate:?}", matrix.problem);
+        }
+    }
+}
+
+#[test]
+fn rows_of_several_shards_grow_the_trees_of_rows_in_memory() {
+    for matrix in data_sets() {
+        let rows: Vec<u32> = (0..matrix.label.len() as u32).collect();
+        // Nothing random: draws go by the number of a row, which another shard makes another.
+        let candidates = &candidates(matrix.problem)[..3];
+        let in_memory = fit::fit(&matrix, &rows, candidates, &FitContext::new(3));
+        for (ours, theirs) in over_shards(&matrix, candidates, 5, false).iter().zip(in_memory) {
+            let (ours, theirs) = (ours.predict(&matrix.x).unwrap(), theirs.unwrap().predict(&matrix.x).unwrap());
+            let apart = ours.iter().zip(theirs).filter(|(a, b)| (*a - b).abs() > 1e-6 * b.abs().max(1.0)).count();
+            // A sum of scores in another order may tip a split whose two sides gain alike.
+            assert!(apart < matrix.x.n_rows / 100, "{:?}: {apart} of {}", matrix.problem, matrix.x.n_rows);
+        }
+    }
+}
+
+#[test]
+fn shards_that_are_lost_change_no_bit() {
+    // A shard that keeps nothing finds all trees so far anew in each pass.
+    for matrix in [tree_data(700), class_data(700, true)] {
+        let candidates = &candidates(matrix.problem)[1..4];
+        let saved = |forgets| -> Vec<Artifacts> {
+            over_shards(&matrix, candidates, 3, forgets).iter().map(|model| model.save().unwrap()).collect()
+        };
+        assert!(saved(false) == saved(true), "{:?}", matrix.problem);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_rows_is_found_over_shards_too() {
+    let of = |label: f64, problem| labelled(100, vec![label; 100], problem, false);
+    let negative = Matrix { weight: Some(vec![-1.0; 100].into()), ..tree_data(100) };
+    let none = Matrix { weight: Some(vec![0.0; 100].into()), ..tree_data(100) };
+    let poisson = json!({"loss_type": "poisson"});
+    for (matrix, candidate) in [
+        (of(1.0, ProblemType::Binary), json!({})),
+        (of(f64::NAN, ProblemType::Regression), json!({})),
+        (of(-1.0, ProblemType::Regression), poisson),
+        (negative, json!({})),
+        (none, json!({})),
+    ] {
+        let rows: Vec<u32> = (0..100).collect();
+        let shards = TestShards::new(&GradientBoostedTrees, &matrix, 3, false);
+        let candidate = [params(candidate)];
+        let ours = sharded::fit_shards(&shards, &candidate, &FitContext::new(3)).remove(0).unwrap_err();
+        let theirs = fit::fit(&matrix, &rows, &candidate, &FitContext::new(3)).remove(0).unwrap_err();
+        assert_eq!(ours.to_string(), theirs.to_string());
+    }
+    let absolute = params(json!({"loss_type": "absolute"}));
+    let error = GradientBoostedTrees.validate_sharded(&absolute, ProblemType::Regression).unwrap_err().to_string();
+    assert!(error.contains("take loss_type huber"), "{error}");
 }

@@ -74,7 +74,7 @@ impl Group<'_> {
             let task = Task { binned, target, params, ctx: self.ctx, is_parallel };
             let seed = mix(mix(self.ctx.seed ^ mix(params.seed)).wrapping_add(tree as u64));
             let counts = Sampler::new(params.bootstrap, params.subsampling_rate).counts(seed, binned.n_rows);
-            task.grow(counts, seed).map(|tree| Tree::new(&tree, binned))
+            task.grow(counts, seed).map(|tree| Tree::new(&tree, &binned.meanings))
         };
         jobs.par_iter().with_max_len(1).map(grow).collect()
     }

@@ -17,7 +17,7 @@ use super::target::Target;
 use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::support::random::{Random, mix};
-use crate::estimator::support::trees::{BinTest, Binned, BinnedNode, BinnedTree, Child, Column, partition};
+use crate::estimator::support::trees::{BinTest, Binned, BinnedNode, BinnedTree, Child, partition};
 
 /// Below this many values (rows times features) a node is summed on one thread: handing work out costs more.
 const PARALLEL_FROM: usize = 1 << 16;
@@ -180,7 +180,7 @@ impl<'a, T: Target> Grower<'a, T> {
 
     /// Parts a leaf's rows and makes its children, with their best splits.
     fn split(&mut self, leaf: &mut Leaf, test: &BinTest, node: usize) -> Result<(Leaf, Leaf)> {
-        let bins = &self.task.binned.columns[test.feature].bins;
+        let bins = &self.task.binned.columns[test.feature];
         let n_left = partition(&mut self.rows[leaf.rows.clone()], bins, &test.left_bins, &mut self.right);
         let middle = leaf.rows.start + n_left;
         let child = |rows, is_left| Leaf {
@@ -249,10 +249,10 @@ impl<'a, T: Target> Grower<'a, T> {
     /// Sums the gathered rows by the bins of each feature.
     fn fill(&self, rows: &Range<usize>, sums: &mut [i64]) -> Result<()> {
         let node = self.node(rows, None);
-        let of_feature = |(column, sums): (&Column, &mut [i64])| {
+        let of_feature = |(bins, sums): (&Vec<u8>, &mut [i64])| {
             self.task.ctx.check()?;
             sums.fill(0);
-            node.fill(sums, column);
+            node.fill(sums, bins);
             Ok(())
         };
         let columns = &self.task.binned.columns;

@@ -5,7 +5,7 @@ use super::split;
 use super::target::Target;
 use crate::Result;
 use crate::estimator::FitContext;
-use crate::estimator::support::trees::{BinTest, Binned, Column};
+use crate::estimator::support::trees::{BinTest, Binned, Meaning};
 
 /// The most bins of a column, that of what is missing included.
 pub(super) const BINS: usize = 256;
@@ -72,19 +72,19 @@ impl<T: Target> Node<'_, T> {
     /// Cancellation.
     pub(super) fn find(&self, scratch: &mut [i64], feature: usize) -> Result<Found> {
         self.ctx.check()?;
-        let column = &self.binned.columns[feature];
+        let (bins, meaning) = (&self.binned.columns[feature], &self.binned.meanings[feature]);
         if let Some(sums) = self.sums {
             let stride = BINS * self.target.width();
             let sums = &sums[feature * stride..(feature + 1) * stride];
-            return Ok(self.search(feature, column, sums, self.occurring(column, sums).as_slice()));
+            return Ok(self.search(feature, meaning, sums, self.occurring(meaning, sums).as_slice()));
         }
-        let occurring = if self.rows.len() <= column.n_bins {
-            self.fill_few(scratch, column)
+        let occurring = if self.rows.len() <= meaning.n_bins() {
+            self.fill_few(scratch, bins)
         } else {
-            self.fill(scratch, column);
-            self.occurring(column, scratch)
+            self.fill(scratch, bins);
+            self.occurring(meaning, scratch)
         };
-        let found = self.search(feature, column, scratch, occurring.as_slice());
+        let found = self.search(feature, meaning, scratch, occurring.as_slice());
         let width = self.target.width();
         for bin in occurring.as_slice().iter().map(|bin| usize::from(*bin)) {
             scratch[bin * width..(bin + 1) * width].fill(0);
@@ -92,32 +92,32 @@ impl<T: Target> Node<'_, T> {
         Ok(found)
     }
 
-    fn search(&self, feature: usize, column: &Column, sums: &[i64], occurring: &[u8]) -> Found {
+    fn search(&self, feature: usize, meaning: &Meaning, sums: &[i64], occurring: &[u8]) -> Found {
         let varies = occurring.len() > 1;
         let side = || self.target.side(self.rules, self.total, sums);
-        Found { varies, test: varies.then(|| split::best(feature, column, occurring, &mut side())).flatten() }
+        Found { varies, test: varies.then(|| split::best(feature, meaning, occurring, &mut side())).flatten() }
     }
 
     /// Adds the rows to sums by bin.
-    pub(super) fn fill(&self, sums: &mut [i64], column: &Column) {
+    pub(super) fn fill(&self, sums: &mut [i64], bins: &[u8]) {
         for (row, added) in self.rows.iter().zip(self.added) {
-            self.target.add(sums, usize::from(column.bins[*row as usize]), added);
+            self.target.add(sums, usize::from(bins[*row as usize]), added);
         }
     }
 
     /// The same for fewer rows than bins: only the bins that they are in are looked at later.
-    fn fill_few(&self, sums: &mut [i64], column: &Column) -> Occurring {
-        let mut bits = [0u64; 4];
+    fn fill_few(&self, sums: &mut [i64], bins: &[u8]) -> Occurring {
+        let mut occurring = [0u64; 4];
         for (row, added) in self.rows.iter().zip(self.added) {
-            let bin = column.bins[*row as usize];
-            bits[usize::from(bin >> 6)] |= 1 << (bin & 63);
+            let bin = bins[*row as usize];
+            occurring[usize::from(bin >> 6)] |= 1 << (bin & 63);
             self.target.add(sums, usize::from(bin), added);
         }
-        Occurring::of_bits(bits)
+        Occurring::of_bits(occurring)
     }
 
-    fn occurring(&self, column: &Column, sums: &[i64]) -> Occurring {
-        let bins = sums.chunks_exact(self.target.width()).take(column.n_bins + 1);
+    fn occurring(&self, meaning: &Meaning, sums: &[i64]) -> Occurring {
+        let bins = sums.chunks_exact(self.target.width()).take(meaning.n_bins() + 1);
         Occurring::of(bins.map(|sums| self.target.count(sums) > 0))
     }
 }

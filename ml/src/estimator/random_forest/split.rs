@@ -1,7 +1,7 @@
 //! Finding the best split of a node on one feature.
 
 use super::side::Side;
-use crate::estimator::support::trees::{BinSet, BinTest, Column, Meaning, insert};
+use crate::estimator::support::trees::{BinSet, BinTest, Meaning, insert};
 
 /// A cut in an order of bins.
 #[derive(Debug, Clone, Copy)]
@@ -26,23 +26,23 @@ enum Pass {
 }
 
 /// The best split of a node on a feature whose bins `occurring` have rows, ascending; none that gains enough.
-pub(super) fn best(feature: usize, column: &Column, occurring: &[u8], side: &mut impl Side) -> Option<BinTest> {
+pub(super) fn best(feature: usize, meaning: &Meaning, occurring: &[u8], side: &mut impl Side) -> Option<BinTest> {
     let (bins, has_missing) = match occurring.split_last() {
-        Some((last, rest)) if usize::from(*last) == column.n_bins => (rest, true),
+        Some((last, rest)) if usize::from(*last) == meaning.n_bins() => (rest, true),
         _ => (occurring, false),
     };
-    match &column.meaning {
+    match meaning {
         Meaning::Number { .. } => {
             let passes: &[Pass] = if has_missing { &[Pass::Forward, Pass::AfterMissing] } else { &[Pass::Forward] };
-            let cut = best_cut(bins, column.n_bins, passes, side)?;
-            Some(threshold_test(feature, column, bins, has_missing, cut, side.weighted(cut.gain)?))
+            let cut = best_cut(bins, meaning.n_bins(), passes, side)?;
+            Some(threshold_test(feature, meaning.n_bins(), bins, has_missing, cut, side.weighted(cut.gain)?))
         }
         Meaning::Category { .. } => {
             // Missing and rare labels stay on the right, so with them both ends of the order are tried for the left.
             let passes: &[Pass] = if has_missing { &[Pass::Forward, Pass::Backward] } else { &[Pass::Forward] };
             let mut bins = bins.to_vec();
             side.order(&mut bins);
-            let cut = best_cut(&bins, column.n_bins, passes, side)?;
+            let cut = best_cut(&bins, meaning.n_bins(), passes, side)?;
             Some(label_test(feature, &bins, cut, side.weighted(cut.gain)?))
         }
     }
@@ -71,18 +71,18 @@ fn best_cut(bins: &[u8], missing: usize, passes: &[Pass], side: &mut impl Side) 
 }
 
 /// The test of a cut between numbers, halfway through the bins that the node has no rows in.
-fn threshold_test(feature: usize, column: &Column, bins: &[u8], has_missing: bool, cut: Cut, gain: f64) -> BinTest {
+fn threshold_test(feature: usize, n_bins: usize, bins: &[u8], has_missing: bool, cut: Cut, gain: f64) -> BinTest {
     let last = usize::from(bins[cut.taken - 1]);
     let last_left_bin = match bins.get(cut.taken) {
         Some(next) => (last + usize::from(*next)) / 2,
         // Only what is missing is on the right.
-        None => column.n_bins - 1,
+        None => n_bins - 1,
     };
     let missing_left = if has_missing { cut.pass == Pass::AfterMissing } else { cut.is_left_larger };
     let mut left_bins = BinSet::default();
     (0..=last_left_bin).for_each(|bin| insert(&mut left_bins, bin));
     if missing_left {
-        insert(&mut left_bins, column.n_bins);
+        insert(&mut left_bins, n_bins);
     }
     BinTest { feature, gain, left_bins, last_left_bin, missing_left }
 }

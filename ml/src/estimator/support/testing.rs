@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::random::mix;
 use crate::Result;
-use crate::estimator::sharded::{Kept, Outline, Shard, ShardRows, Shards};
+use crate::estimator::sharded::{Kept, Outline, Shard, ShardRows, Shards, add_up};
 use crate::estimator::{Estimator, FitContext, Model, Params, ProblemType};
 use crate::matrix::{Feature, FeatureKind, FeatureValues, Features, Matrix};
 
@@ -213,6 +213,15 @@ impl Shards for TestShards<'_> {
     fn pass(&self, request: &str) -> Result<Vec<Vec<f64>>> {
         let sharded = self.estimator.sharded().unwrap();
         self.shards.iter().map(|shard| sharded.pass(shard, request, &FitContext::new(0))).collect()
+    }
+
+    fn sum(&self, request: &str) -> Result<Vec<i64>> {
+        let sharded = self.estimator.sharded().unwrap();
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            add_up(&mut all, &sharded.sum(shard, request, &FitContext::new(0))?);
+        }
+        Ok(all)
     }
 }
 

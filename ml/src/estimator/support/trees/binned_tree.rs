@@ -1,15 +1,19 @@
 //! Trees over bins, as they are grown.
 
+use serde::{Deserialize, Serialize};
+
 use super::bins::Binned;
+use crate::codec::exact;
 
 /// Which bins go left, as a bitset.
 pub(crate) type BinSet = [u64; 4];
 
 /// What an inner node asks of a row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BinTest {
     pub(crate) feature: usize,
     /// How much the split gained.
+    #[serde(with = "exact")]
     pub(crate) gain: f64,
     /// The bins that go left, that of missing values included.
     pub(crate) left_bins: BinSet,
@@ -19,15 +23,16 @@ pub(crate) struct BinTest {
 }
 
 /// A tree over bins.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct BinnedTree {
     pub(crate) nodes: Vec<BinnedNode>,
     /// By leaf, `n_outputs` of each.
+    #[serde(with = "exact::list")]
     pub(crate) values: Vec<f64>,
 }
 
 /// An inner node of a tree over bins.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BinnedNode {
     pub(crate) test: BinTest,
     pub(crate) left: Child,
@@ -35,7 +40,7 @@ pub(crate) struct BinnedNode {
 }
 
 /// What is below an inner node.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Child {
     Node(usize),
     Leaf(usize),
@@ -50,7 +55,7 @@ impl BinnedTree {
                 Child::Leaf(leaf) => return leaf,
                 Child::Node(node) => {
                     let node = &self.nodes[node];
-                    let bin = binned.columns[node.test.feature].bins[row];
+                    let bin = binned.columns[node.test.feature][row];
                     at = if contains(&node.test.left_bins, bin) { node.left } else { node.right };
                 }
             }

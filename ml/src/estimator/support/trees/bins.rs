@@ -3,9 +3,14 @@
 //! Numbers are cut at quantiles of a fixed sample; missing numbers have the bin after the last. Categories have a bin
 //! for each of their most frequent labels; rare labels and missing ones share the bin after the last.
 
-use rayon::prelude::*;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
-use crate::matrix::{FeatureKind, FeatureValues, Matrix};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::exact;
+use crate::matrix::{Feature, FeatureKind, FeatureValues, Features, Matrix};
 
 /// The most values that cuts are found from; more are sampled at an even stride.
 const SAMPLE: usize = 200_000;
@@ -15,59 +20,121 @@ const MOST_LABELS: usize = 254;
 /// The binned training rows, shared by candidates.
 #[derive(Debug)]
 pub(crate) struct Binned {
-    pub(crate) columns: Vec<Column>,
+    /// By column, the bin of each row.
+    pub(crate) columns: Vec<Vec<u8>>,
+    /// By column, what its bins stand for.
+    pub(crate) meanings: Arc<[Meaning]>,
     pub(crate) n_rows: usize,
 }
 
-/// One binned column.
-#[derive(Debug)]
-pub(crate) struct Column {
-    /// The bin of each row.
-    pub(crate) bins: Vec<u8>,
-    /// How many bins hold values; the next one is for what is missing.
-    pub(crate) n_bins: usize,
-    pub(crate) meaning: Meaning,
-}
-
 /// What a column's bins stand for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Meaning {
     /// Bin `b` holds numbers above `cuts[b - 1]`, up to `cuts[b]`.
-    Number { cuts: Vec<f64> },
+    Number {
+        #[serde(with = "exact::list")]
+        cuts: Vec<f64>,
+    },
     /// Bin `b` holds the label `labels[b]`.
     Category { labels: Vec<u32> },
+}
+
+/// What the bins of a column are found from.
+#[derive(Debug)]
+pub(crate) enum Sample {
+    /// Some of its numbers, none of them missing.
+    Numbers(Vec<f64>),
+    /// How many rows have each label.
+    Labels(Vec<usize>),
 }
 
 impl Binned {
     /// Bins the rows to train on.
     pub(crate) fn new(matrix: &Matrix, rows: &[u32], max_bins: usize) -> Self {
-        let columns = matrix
-            .x
-            .features
-            .par_iter()
-            .zip(&matrix.x.values)
-            .map(|(feature, values)| match (values, &feature.kind) {
-                (FeatureValues::Number(values), _) => number_column(values, rows, max_bins),
-                (FeatureValues::Category(values), FeatureKind::Category { labels, .. }) => {
-                    category_column(values, rows, labels.len())
-                }
-                (FeatureValues::Category(values), _) => category_column(values, rows, 0),
-            })
-            .collect();
-        Self { columns, n_rows: rows.len() }
+        let every = stride(rows.len());
+        let columns = matrix.x.features.par_iter().zip(&matrix.x.values);
+        let meanings: Vec<Meaning> =
+            columns.map(|(feature, values)| Sample::of(feature, values, rows, 0, every).meaning(max_bins)).collect();
+        Self::by(meanings.into(), &matrix.x, rows)
+    }
+
+    /// Bins rows by what bins stand for.
+    pub(crate) fn by(meanings: Arc<[Meaning]>, x: &Features, rows: &[u32]) -> Self {
+        let columns = x.values.par_iter().zip(&*meanings).map(|(values, meaning)| meaning.bins(values, rows)).collect();
+        Self { columns, meanings, n_rows: rows.len() }
     }
 }
 
-fn number_column(values: &[f64], rows: &[u32], max_bins: usize) -> Column {
-    let stride = rows.len().div_ceil(SAMPLE).max(1);
-    let mut sample: Vec<f64> =
-        rows.iter().step_by(stride).map(|&r| values[r as usize]).filter(|v| !v.is_nan()).collect();
-    sample.sort_unstable_by(f64::total_cmp);
-    let cuts = cuts(&sample, max_bins);
-    let missing = cuts.len() as u8 + 1;
-    let bin = |v: f64| if v.is_nan() { missing } else { cuts.partition_point(|c| *c < v) as u8 };
-    let bins = rows.iter().map(|&r| bin(values[r as usize])).collect();
-    Column { bins, n_bins: cuts.len() + 1, meaning: Meaning::Number { cuts } }
+impl Meaning {
+    /// How many bins hold values; the next one is for what is missing.
+    pub(crate) fn n_bins(&self) -> usize {
+        match self {
+            Self::Number { cuts } => cuts.len() + 1,
+            Self::Category { labels } => labels.len(),
+        }
+    }
+
+    /// The bins of some rows of a column.
+    fn bins(&self, values: &FeatureValues, rows: &[u32]) -> Vec<u8> {
+        let missing = self.n_bins() as u8;
+        match (self, values) {
+            (Self::Number { cuts }, FeatureValues::Number(values)) => {
+                let bin = |v: f64| if v.is_nan() { missing } else { cuts.partition_point(|c| *c < v) as u8 };
+                rows.iter().map(|&r| bin(values[r as usize])).collect()
+            }
+            (Self::Category { labels }, FeatureValues::Category(values)) => {
+                let mut bin_of = vec![missing; labels.iter().max().map_or(0, |label| *label as usize + 1)];
+                labels.iter().zip(0..).for_each(|(label, bin)| bin_of[*label as usize] = bin);
+                rows.iter().map(|&r| bin_of.get(values[r as usize] as usize).copied().unwrap_or(missing)).collect()
+            }
+            // Never so: the features of a matrix are those that its bins are of.
+            _ => vec![missing; rows.len()],
+        }
+    }
+}
+
+impl Sample {
+    /// That of some rows: each label, and from `first` on every so many numbers.
+    pub(crate) fn of(feature: &Feature, values: &FeatureValues, rows: &[u32], first: usize, every: usize) -> Self {
+        match (values, &feature.kind) {
+            (FeatureValues::Number(values), _) => {
+                let numbers = rows.iter().skip(first).step_by(every).map(|&r| values[r as usize]);
+                Self::Numbers(numbers.filter(|v| !v.is_nan()).collect())
+            }
+            (FeatureValues::Category(values), FeatureKind::Category { labels, .. }) => {
+                let mut counts = vec![0; labels.len()];
+                for &r in rows {
+                    if let Some(count) = counts.get_mut(values[r as usize] as usize) {
+                        *count += 1;
+                    }
+                }
+                Self::Labels(counts)
+            }
+            (FeatureValues::Category(_), _) => Self::Labels(Vec::new()),
+        }
+    }
+
+    /// The bins of its column.
+    pub(crate) fn meaning(self, max_bins: usize) -> Meaning {
+        match self {
+            Self::Numbers(mut numbers) => {
+                numbers.sort_unstable_by(f64::total_cmp);
+                Meaning::Number { cuts: cuts(&numbers, max_bins) }
+            }
+            Self::Labels(counts) => {
+                let mut labels: Vec<u32> = (0..counts.len() as u32).filter(|&l| counts[l as usize] > 0).collect();
+                labels.sort_by_key(|&l| (Reverse(counts[l as usize]), l));
+                labels.truncate(MOST_LABELS);
+                Meaning::Category { labels }
+            }
+        }
+    }
+}
+
+/// Of how many numbers one is sampled.
+pub(crate) fn stride(n_rows: usize) -> usize {
+    n_rows.div_ceil(SAMPLE).max(1)
 }
 
 /// Cuts between sorted values, so that the bins hold about equally many and no value is in two.
@@ -93,25 +160,6 @@ fn cuts(sorted: &[f64], max_bins: usize) -> Vec<f64> {
 fn between(low: f64, high: f64) -> f64 {
     let middle = low + (high - low) / 2.0;
     if middle >= low && middle < high { middle } else { low }
-}
-
-fn category_column(values: &[u32], rows: &[u32], n_labels: usize) -> Column {
-    let mut counts = vec![0usize; n_labels];
-    for &r in rows {
-        if let Some(count) = counts.get_mut(values[r as usize] as usize) {
-            *count += 1;
-        }
-    }
-    let mut labels: Vec<u32> = (0..n_labels as u32).filter(|&l| counts[l as usize] > 0).collect();
-    labels.sort_by_key(|&l| (std::cmp::Reverse(counts[l as usize]), l));
-    labels.truncate(MOST_LABELS);
-    let other = labels.len() as u8;
-    let mut bin_of = vec![other; n_labels];
-    for (bin, &label) in labels.iter().enumerate() {
-        bin_of[label as usize] = bin as u8;
-    }
-    let bins = rows.iter().map(|&r| bin_of.get(values[r as usize] as usize).copied().unwrap_or(other)).collect();
-    Column { bins, n_bins: labels.len(), meaning: Meaning::Category { labels } }
 }
 
 #[cfg(test)]

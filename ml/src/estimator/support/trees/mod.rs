@@ -6,11 +6,13 @@ mod bins;
 mod partition;
 mod row_bins;
 mod runs;
+mod sharded;
 mod tree;
 
 pub(crate) use binned_tree::{BinSet, BinTest, BinnedNode, BinnedTree, Child, insert};
-pub(crate) use bins::{Binned, Column, Meaning};
+pub(crate) use bins::{Binned, Meaning};
 pub(crate) use partition::partition;
-pub(crate) use row_bins::{RowBins, RowBlock};
+pub(crate) use row_bins::{RowBins, RowBlock, in_blocks};
 pub(crate) use runs::{Run, TreeParams, fit_runs};
+pub(crate) use sharded::{Look, ShardedRows};
 pub(crate) use tree::{FlatTree, Tree, gain_shares, load_block, split_counts};

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::bins::{Binned, Column};
+use super::bins::Binned;
 
 /// How many features are in a block.
 const WIDTH: usize = 32;
@@ -28,6 +28,11 @@ impl RowBins {
         Self { blocks: binned.columns.chunks(WIDTH).map(|columns| block(columns, binned.n_rows)).collect() }
     }
 
+    /// The bytes that the bins of a row take.
+    pub(crate) fn bytes_of_row(&self) -> usize {
+        self.blocks.len() * size_of::<RowBlock>()
+    }
+
     /// The place of the block that a feature is in.
     pub(crate) fn place(feature: usize) -> usize {
         feature / WIDTH
@@ -50,11 +55,16 @@ impl RowBlock {
     }
 }
 
-fn block(columns: &[Column], n_rows: usize) -> Vec<RowBlock> {
+/// Features, ascending, by the block that they are in.
+pub(crate) fn in_blocks(features: &[usize]) -> impl Iterator<Item = &[usize]> {
+    features.chunk_by(|a, b| RowBins::place(*a) == RowBins::place(*b))
+}
+
+fn block(columns: &[Vec<u8>], n_rows: usize) -> Vec<RowBlock> {
     let mut rows = vec![RowBlock::EMPTY; n_rows];
     rows.par_chunks_mut(ROWS_PER_PIECE).enumerate().for_each(|(piece, rows)| {
         for (place, column) in columns.iter().enumerate() {
-            rows.iter_mut().zip(&column.bins[piece * ROWS_PER_PIECE..]).for_each(|(row, bin)| row.0[place] = *bin);
+            rows.iter_mut().zip(&column[piece * ROWS_PER_PIECE..]).for_each(|(row, bin)| row.0[place] = *bin);
         }
     });
     rows

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::binned_tree::{BinnedNode, BinnedTree, Child, contains};
-use super::bins::{Binned, Meaning};
+use super::bins::Meaning;
 use crate::codec::exact;
 use crate::matrix::{Feature, FeatureKind, FeatureValues, Features};
 
@@ -66,17 +66,17 @@ const FIRST_SET: u32 = 2;
 
 impl Tree {
     /// A grown tree, its bins made thresholds and labels.
-    pub(crate) fn new(tree: &BinnedTree, binned: &Binned) -> Self {
+    pub(crate) fn new(tree: &BinnedTree, meanings: &[Meaning]) -> Self {
         let mut out = Self { value: tree.values.clone(), ..Self::default() };
         for node in &tree.nodes {
-            out.push(node, binned);
+            out.push(node, meanings);
         }
         out
     }
 
-    fn push(&mut self, node: &BinnedNode, binned: &Binned) {
+    fn push(&mut self, node: &BinnedNode, meanings: &[Meaning]) {
         let test = &node.test;
-        let (threshold, categories) = match &binned.columns[test.feature].meaning {
+        let (threshold, categories) = match &meanings[test.feature] {
             // The last bin has no cut above it: all numbers go left and the missing ones right.
             Meaning::Number { cuts } => (cuts.get(test.last_left_bin).copied().unwrap_or(f64::INFINITY), Vec::new()),
             Meaning::Category { labels } => {

@@ -1,0 +1,195 @@
+//! A shard's rows in a boosting run.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::super::histogram::{self, Histogram, Sums, plus};
+use super::super::rows::{Draw, ScoredRows};
+use super::{At, Fill, History, Parting};
+use crate::estimator::ProblemType;
+use crate::estimator::sharded::{Shard, ShardRows, kept};
+use crate::estimator::support::training::Labels;
+use crate::estimator::support::trees::{Binned, BinnedTree, RowBins, in_blocks, partition};
+use crate::matrix::Matrix;
+use crate::{MlError, Result};
+
+/// The weight of the rows that trees are grown on, and that of their labels; of classes, that of each.
+pub(super) fn base(shard: &dyn Shard, draw: Draw) -> Result<Vec<f64>> {
+    let labels = labels(shard)?;
+    let first = first(shard);
+    let mut sums = vec![0.0; labels.n_outputs + 1];
+    for row in (0..labels.label.len()).filter(|row| !draw.is_validation(first + *row as u64)) {
+        let (label, weight) = (labels.label[row], labels.weight.as_ref().map_or(1.0, |weight| weight[row]));
+        sums[0] += weight;
+        match labels.n_outputs {
+            1 => sums[1] += label * weight,
+            _ => sums[label as usize + 1] += weight,
+        }
+    }
+    Ok(sums)
+}
+
+/// The number of a shard's first row among those of all shards.
+fn first(shard: &dyn Shard) -> u64 {
+    (shard.number() as u64) << 32
+}
+
+fn labels(shard: &dyn Shard) -> Result<Arc<Labels>> {
+    kept(shard, "gradient_boosted_trees labels", || {
+        let ShardRows { matrix, rows } = shard.read()?;
+        let labels = labels_of(&matrix, &rows);
+        Ok((labels, 16 * rows.len()))
+    })
+}
+
+/// The labels of rows that were looked at.
+fn labels_of(matrix: &Matrix, rows: &[u32]) -> Labels {
+    let of = |all: &[f64]| rows.iter().map(|r| all[*r as usize]).collect();
+    let n_outputs = if matrix.problem == ProblemType::Multiclass { matrix.n_classes } else { 1 };
+    Labels { label: of(&matrix.label), weight: matrix.weight.as_deref().map(of), n_outputs }
+}
+
+/// What a shard keeps.
+pub(super) struct State {
+    binned: Arc<Binned>,
+    row_bins: RowBins,
+    max_bins: usize,
+    /// The run, and how many of its trees the rows' scores are of.
+    run: usize,
+    n_trees: usize,
+    pub(super) rows: ScoredRows,
+    tree: Option<Tree>,
+    scratch: Vec<u32>,
+}
+
+/// The rows of a tree that grows.
+struct Tree {
+    /// How many trees are before it.
+    number: usize,
+    /// Grouped by node, ascending in each.
+    rows: Vec<u32>,
+    /// By node.
+    ranges: Vec<Range<usize>>,
+}
+
+impl State {
+    /// An answer of a shard's rows as they are at a point of a run; none where they are lost and all trees are not told.
+    pub(super) fn with<T>(shard: &dyn Shard, at: &At, answer: impl FnOnce(&mut Self) -> T) -> Result<Option<T>> {
+        let is_lost = Cell::new(false);
+        let gather = || match &at.history {
+            Some(history) => Self::gather(shard, at, history).map(|(state, bytes)| (Mutex::new(state), bytes)),
+            None => {
+                is_lost.set(true);
+                Err(MlError::Internal("a shard's rows are lost".to_owned()))
+            }
+        };
+        let state: Arc<Mutex<Self>> = match kept(shard, "gradient_boosted_trees", gather) {
+            Err(_) if is_lost.get() => return Ok(None),
+            state => state?,
+        };
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(state.is_brought_to(shard, at)?.then(|| answer(&mut state)))
+    }
+
+    fn gather(shard: &dyn Shard, at: &At, History { max_bins, meanings, .. }: &History) -> Result<(Self, usize)> {
+        let ShardRows { matrix, rows } = shard.read()?;
+        let binned = Arc::new(Binned::by(Arc::clone(meanings), &matrix.x, &rows));
+        let labels = Arc::new(labels_of(&matrix, &rows));
+        let row_bins = RowBins::new(&binned);
+        let bytes_of_row = binned.columns.len() + row_bins.bytes_of_row() + 48 + 16 * labels.n_outputs;
+        let bytes = rows.len() * bytes_of_row;
+        let rows = ScoredRows::new(&binned, &labels, at.loss, at.draw, first(shard), &at.base);
+        let (max_bins, scratch) = (*max_bins, Vec::new());
+        let mut state = Self { binned, row_bins, max_bins, run: at.run, n_trees: 0, rows, tree: None, scratch };
+        state.rows.begin();
+        Ok((state, bytes))
+    }
+
+    /// Brings scores to where a run is; whether what is told was enough.
+    fn is_brought_to(&mut self, shard: &dyn Shard, at: &At) -> Result<bool> {
+        if self.run == at.run && self.n_trees == at.n_trees {
+            return Ok(true);
+        }
+        if self.run == at.run && self.n_trees + 1 == at.n_trees {
+            at.last.iter().for_each(|tree| self.add(tree));
+            return Ok(true);
+        }
+        let Some(history) = &at.history else { return Ok(false) };
+        if self.run != at.run || self.n_trees > at.n_trees {
+            if self.max_bins == history.max_bins {
+                self.rows = self.rows.restarted(at.loss, at.draw, &at.base);
+                (self.run, self.n_trees, self.tree) = (at.run, 0, None);
+                self.rows.begin();
+            } else {
+                *self = Self::gather(shard, at, history)?.0;
+            }
+        }
+        history.trees[self.n_trees..].iter().for_each(|tree| self.add(tree));
+        Ok(true)
+    }
+
+    /// Adds a tree's values to the scores of all rows.
+    fn add(&mut self, tree: &BinnedTree) {
+        let n_outputs = self.rows.scores.len();
+        let all: Vec<u32> = (0..self.binned.n_rows as u32).collect();
+        self.rows.add(self.n_trees % n_outputs, tree, &all);
+        self.n_trees += 1;
+        if self.n_trees.is_multiple_of(n_outputs) {
+            self.rows.begin();
+        }
+    }
+
+    /// The sums of nodes by bin, after a 0: nothing is lost.
+    pub(super) fn fill(&mut self, fill: &Fill) -> Vec<i64> {
+        self.part(fill);
+        let mut answer = vec![0];
+        let Some(tree) = &self.tree else { return answer };
+        if fill.nodes.contains(&0) {
+            let total = tree.rows.par_iter().map(|row| self.rows.sums[*row as usize]).reduce(|| [0, 0], plus);
+            answer.extend(total);
+        }
+        let of_node = |node: &usize| self.histograms(&tree.rows[tree.ranges[*node].clone()], &fill.features);
+        let by_node: Vec<Vec<Histogram>> = fill.nodes.par_iter().map(of_node).collect();
+        for histograms in by_node {
+            for (feature, histogram) in fill.features.iter().zip(&histograms) {
+                let n_bins = self.binned.meanings[*feature].n_bins();
+                answer.extend(histogram[..=n_bins].as_flattened());
+            }
+        }
+        answer
+    }
+
+    /// Parts the rows of the tree that grows as far as it has grown.
+    fn part(&mut self, Fill { output, row_seed, bounds, splits, .. }: &Fill) {
+        if self.tree.as_ref().is_none_or(|tree| tree.number != self.n_trees) {
+            self.rows.update_sums(*output, bounds.scale());
+            let mut rows = Vec::new();
+            self.rows.sample(&mut rows, *row_seed);
+            let whole = 0..rows.len();
+            self.tree = Some(Tree { number: self.n_trees, rows, ranges: vec![whole] });
+        }
+        let Some(tree) = &mut self.tree else { return };
+        for Parting { node, feature, left_bins } in &splits[tree.ranges.len() / 2..] {
+            let range = tree.ranges[*node].clone();
+            let bins = &self.binned.columns[*feature];
+            let n_left = partition(&mut tree.rows[range.clone()], bins, left_bins, &mut self.scratch);
+            let middle = range.start + n_left;
+            tree.ranges.extend([range.start..middle, middle..range.end]);
+        }
+    }
+
+    fn histograms(&self, rows: &[u32], features: &[usize]) -> Vec<Histogram> {
+        let mut histograms: Vec<Histogram> = vec![[Sums::default(); 256]; features.len()];
+        let mut rest = &mut histograms[..];
+        for features in in_blocks(features) {
+            let (own, after) = rest.split_at_mut(features.len());
+            let bins = self.row_bins.block(RowBins::place(features[0]));
+            histogram::fill(own, features, rows, bins, &self.rows.sums);
+            rest = after;
+        }
+        histograms
+    }
+}

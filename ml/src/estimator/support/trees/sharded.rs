@@ -1,0 +1,190 @@
+//! What algorithms of trees look at in rows that lie in shards: what the rows are like, and what bins are found from.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::bins::{Meaning, Sample, stride};
+use crate::estimator::ProblemType;
+use crate::estimator::sharded::{Outline, Shard, ShardRows, Shards, wrong_answer};
+use crate::estimator::support::chunks::add_into;
+use crate::estimator::support::training;
+use crate::matrix::FeatureKind;
+use crate::{MlError, Result};
+
+/// A look at a shard's rows.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Look {
+    /// How many rows there are, and what is wrong with them: numbers as [`Survey`] reads them.
+    Survey,
+    /// By column, every so many numbers or how many rows have each label; by shard, the first row whose numbers are taken.
+    Sample { every: usize, firsts: Vec<usize> },
+}
+
+impl Look {
+    /// A shard's answer.
+    ///
+    /// # Errors
+    /// A shard that cannot be read.
+    pub(crate) fn answer(&self, shard: &dyn Shard) -> Result<Vec<f64>> {
+        let rows = shard.read()?;
+        match self {
+            Self::Survey => Ok(survey(&rows)),
+            Self::Sample { every, firsts } => {
+                let first = firsts.get(shard.number()).ok_or_else(wrong_answer)?;
+                Ok(sample(&rows, *first, *every))
+            }
+        }
+    }
+}
+
+/// How many numbers of a survey stand before the counts of classes.
+const HEAD: usize = 5;
+
+fn survey(ShardRows { matrix, rows }: &ShardRows) -> Vec<f64> {
+    let count = |is_so: &dyn Fn(f64) -> bool, all: &[f64]| rows.iter().filter(|r| is_so(all[**r as usize])).count();
+    let weights = matrix.weight.as_deref();
+    let n_classes = n_classes(matrix.problem, matrix.n_classes);
+    let is_class = |label: f64| label.trunc() == label && label >= 0.0 && label < n_classes as f64;
+    let is_wrong = |label: f64| if n_classes > 0 { !is_class(label) } else { !label.is_finite() };
+    let of_rows = [
+        rows.len(),
+        weights.map_or(0, |weights| count(&|w| !training::is_weight(w), weights)),
+        weights.map_or(rows.len(), |weights| count(&|w| w > 0.0, weights)),
+        count(&is_wrong, &matrix.label),
+        count(&|label| label < 0.0, &matrix.label),
+    ];
+    let of_classes = (0..n_classes).map(|class| count(&|label| label == class as f64, &matrix.label));
+    of_rows.into_iter().chain(of_classes).map(|n| n as f64).collect()
+}
+
+/// How many classes a label is checked against; none of numbers.
+fn n_classes(problem: ProblemType, of_matrix: usize) -> usize {
+    match problem {
+        ProblemType::Binary => 2,
+        ProblemType::Multiclass => of_matrix,
+        _ => 0,
+    }
+}
+
+/// By column of numbers, how many follow and the numbers; of a category, how many rows have each label.
+fn sample(ShardRows { matrix, rows }: &ShardRows, first: usize, every: usize) -> Vec<f64> {
+    let mut answer = Vec::new();
+    for (feature, values) in matrix.x.features.iter().zip(&matrix.x.values) {
+        match Sample::of(feature, values, rows, first, every) {
+            Sample::Numbers(numbers) => {
+                answer.push(numbers.len() as f64);
+                answer.extend(numbers);
+            }
+            Sample::Labels(counts) => answer.extend(counts.iter().map(|n| *n as f64)),
+        }
+    }
+    answer
+}
+
+/// Rows in shards that trees can be grown on.
+#[derive(Debug)]
+pub(crate) struct ShardedRows<'a> {
+    shards: &'a dyn Shards,
+    /// By shard.
+    n_rows: Vec<usize>,
+    /// How many labels are below 0.
+    pub(crate) negative: usize,
+}
+
+impl<'a> ShardedRows<'a> {
+    /// Looks at all rows, in one pass; `ask` makes a request of a look.
+    ///
+    /// # Errors
+    /// A problem that the estimator is not for, labels that are not the problem's, wrong weights, a pass that failed.
+    pub(crate) fn new(
+        shards: &'a dyn Shards,
+        (estimator, known): (&str, &[ProblemType]),
+        ask: impl Fn(Look) -> Result<String>,
+    ) -> Result<Self> {
+        let outline = shards.outline();
+        training::is_for(estimator, outline.problem, known)?;
+        let answers = shards.pass(&ask(Look::Survey)?)?;
+        let mut all = vec![0.0; HEAD + n_classes(outline.problem, outline.n_classes)];
+        for answer in &answers {
+            if answer.len() != all.len() {
+                return Err(wrong_answer());
+            }
+            add_into(&mut all, answer);
+        }
+        check(outline, &all)?;
+        let n_rows = answers.iter().map(|answer| answer[0] as usize).collect();
+        Ok(Self { shards, n_rows, negative: all[4] as usize })
+    }
+
+    /// How many rows there are to train on.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows.iter().sum()
+    }
+
+    /// What the bins of each column stand for, as of rows in memory.
+    ///
+    /// # Errors
+    /// A pass that failed.
+    pub(crate) fn meanings(&self, max_bins: usize, ask: impl Fn(Look) -> Result<String>) -> Result<Arc<[Meaning]>> {
+        let every = stride(self.n_rows());
+        let before = |at: usize| self.n_rows[..at].iter().sum::<usize>();
+        let firsts =
+            (0..self.n_rows.len()).map(|shard| before(shard).next_multiple_of(every) - before(shard)).collect();
+        let answers = self.shards.pass(&ask(Look::Sample { every, firsts })?)?;
+        let samples = samples(self.shards.outline(), &answers).ok_or_else(wrong_answer)?;
+        Ok(samples.into_iter().map(|sample| sample.meaning(max_bins)).collect())
+    }
+}
+
+/// The checks that fits in memory make.
+fn check(outline: &Outline, all: &[f64]) -> Result<()> {
+    let [n_rows, wrong_weights, weighted, wrong_labels] = [all[0], all[1], all[2], all[3]].map(|n| n as usize);
+    let classes = &all[HEAD..];
+    let present: Vec<usize> = (0..classes.len()).filter(|class| classes[*class] > 0.0).collect();
+    if classes.is_empty() && (wrong_labels > 0 || n_rows == 0) {
+        return Err(training::no_numbers(wrong_labels, n_rows));
+    }
+    if wrong_labels > 0 {
+        let expected = match outline.problem {
+            ProblemType::Binary => "0 or 1".to_owned(),
+            _ => format!("a whole number from 0, below {}", classes.len()),
+        };
+        return Err(MlError::Invalid(format!(
+            "the label must be {expected}; {wrong_labels} of {n_rows} training rows have something else"
+        )));
+    }
+    if !classes.is_empty() && present.len() < 2 {
+        return Err(training::one_class(present.first().map_or(0.0, |class| *class as f64), n_rows));
+    }
+    training::check_weights(wrong_weights, n_rows)?;
+    if weighted == 0 { Err(training::no_weight(n_rows)) } else { Ok(()) }
+}
+
+/// The samples of all columns, of all shards' answers.
+fn samples(outline: &Outline, answers: &[Vec<f64>]) -> Option<Vec<Sample>> {
+    let mut rest: Vec<&[f64]> = answers.iter().map(Vec::as_slice).collect();
+    let samples = outline.features.iter().map(|feature| match &feature.kind {
+        FeatureKind::Category { labels, .. } => {
+            let mut counts = vec![0; labels.len()];
+            for rest in &mut rest {
+                let (own, after) = rest.split_at_checked(labels.len())?;
+                counts.iter_mut().zip(own).for_each(|(a, b)| *a += *b as usize);
+                *rest = after;
+            }
+            Some(Sample::Labels(counts))
+        }
+        _ => {
+            let mut numbers = Vec::new();
+            for rest in &mut rest {
+                let (n, after) = rest.split_first()?;
+                let (own, after) = after.split_at_checked(*n as usize)?;
+                numbers.extend_from_slice(own);
+                *rest = after;
+            }
+            Some(Sample::Numbers(numbers))
+        }
+    });
+    samples.collect()
+}
