@@ -23,6 +23,7 @@ from training_data import CACHE, higgs_like
 EXECUTORS = [1, 2, 4]
 ESTIMATORS = {
     "logistic_regression": ("binary", "{ reg_param: 0.001 }"),
+    "gradient_boosted_trees": ("binary", "{ max_iter: 20, max_leaves: 63 }"),
     "k_means": ("clustering", "{ k: 20, max_iter: 10, tol: 0 }"),
 }
 JOB = """

@@ -10,7 +10,7 @@ use crate::support::{Running, Workplace};
 /// Bad usage or input.
 const USAGE: i32 = 2;
 
-/// A binary problem with three estimators.
+/// A binary problem with several estimators.
 fn binary() -> Workplace {
     let work = Workplace::new();
     let grid = "logistic_regression:\n      reg_param: [0.01, 0.1]";
@@ -105,6 +105,6 @@ fn an_executor_that_dies_changes_nothing() {
 fn what_cannot_train_over_shards_is_told_before_anything_runs() {
     let work = binary();
     work.edit("train.yaml", "generalized_linear_regression:\n      link: probit", "multilayer_perceptron: {}");
-    let says = ["candidate 2 (multilayer_perceptron)", "not over shards", "leave out parallel: rows"];
+    let says = ["candidate 3 (multilayer_perceptron)", "not over shards", "leave out parallel: rows"];
     work.tidemill(&["run", "train.yaml"]).fails(USAGE, &says);
 }

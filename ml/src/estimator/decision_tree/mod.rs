@@ -8,6 +8,7 @@ pub(super) use params::KNOWN;
 pub use params::{DecisionTreeParams, Impurity};
 
 use super::random_forest::{self, RandomForestModel, RandomForestParams};
+use super::sharded::{Shard, ShardedEstimator, Shards};
 use super::support::training;
 use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
@@ -44,7 +45,27 @@ impl Estimator for DecisionTree {
         random_forest::fit(NAME, matrix, rows, candidates.iter().map(parse).collect(), ctx)
     }
 
+    fn sharded(&self) -> Option<&dyn ShardedEstimator> {
+        Some(self)
+    }
+
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
         Ok(Box::new(RandomForestModel::load(NAME, features, artifacts)?))
+    }
+}
+
+impl ShardedEstimator for DecisionTree {
+    fn fit_shards(&self, shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Result<Box<dyn Model>>> {
+        let problem = shards.outline().problem;
+        let parse = |params| DecisionTreeParams::parse(params, problem).map(RandomForestParams::one_tree);
+        random_forest::fit_shards(NAME, shards, candidates.iter().map(parse).collect(), ctx)
+    }
+
+    fn pass(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<f64>> {
+        random_forest::pass(shard, request)
+    }
+
+    fn sum(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
+        random_forest::sum(shard, request)
     }
 }

@@ -10,7 +10,7 @@ use super::loss::quantile;
 use super::split::{Open, Part, Search, Split};
 use crate::Result;
 use crate::estimator::FitContext;
-use crate::estimator::support::trees::{Binned, BinnedNode, BinnedTree, Child, RowBins, in_blocks, partition};
+use crate::estimator::support::trees::{Binned, BinnedTree, GrowingNodes, RowBins, in_blocks, partition};
 
 /// The fewest rows of a piece of work: adding its histograms to those of others costs little beside summing them.
 const ROWS_PER_PIECE: usize = 4_096;
@@ -56,8 +56,6 @@ struct Leaf {
     l2: f64,
     histograms: Vec<Histogram>,
     best: Option<Split>,
-    /// The node and side that point here.
-    parent: Option<(usize, bool)>,
 }
 
 impl<'a> Grower<'a> {
@@ -97,20 +95,15 @@ impl<'a> Grower<'a> {
         scores: &mut [f64],
     ) -> Result<BinnedTree> {
         self.scale = scale;
-        let mut nodes: Vec<BinnedNode> = Vec::new();
+        let mut nodes = GrowingNodes::new();
         let mut leaves = vec![self.root(sums, features)];
         while leaves.len() < self.params.max_leaves {
             self.ctx.check()?;
             let Some(at) = self.next_leaf(&leaves) else { break };
             let Some(split) = leaves[at].best.take() else { break };
             let is_last = leaves.len() + 1 == self.params.max_leaves;
-            let node = nodes.len();
-            let (left, right) = self.split(&mut leaves[at], &split, node, sums, (!is_last).then_some(features));
-            if let Some((parent, is_left)) = leaves[at].parent {
-                let side = if is_left { &mut nodes[parent].left } else { &mut nodes[parent].right };
-                *side = Child::Node(node);
-            }
-            nodes.push(BinnedNode { test: split.test, left: Child::Leaf(at), right: Child::Leaf(leaves.len()) });
+            let (left, right) = self.split(&mut leaves[at], &split, sums, (!is_last).then_some(features));
+            nodes.split(at, split.test);
             self.recycle(std::mem::replace(&mut leaves[at], left).histograms);
             leaves.push(right);
         }
@@ -125,7 +118,7 @@ impl<'a> Grower<'a> {
         };
         self.add_values(&leaves, &values, scores);
         leaves.into_iter().for_each(|leaf| self.recycle(leaf.histograms));
-        Ok(BinnedTree { nodes, values })
+        Ok(BinnedTree { nodes: nodes.nodes, values })
     }
 
     /// Adds the leaves' values to the scores of their rows.
@@ -153,31 +146,15 @@ impl<'a> Grower<'a> {
         let (mut histograms, others) = self.fill(0..self.rows.len(), sums, features);
         let best = self.search().root(&self.binned.meanings, features, &mut histograms, &others, total);
         others.into_iter().for_each(|other| self.recycle(other));
-        Leaf {
-            start: 0,
-            len: self.rows.len(),
-            depth: 0,
-            sums: total,
-            l2: self.params.reg_lambda,
-            histograms,
-            best,
-            parent: None,
-        }
+        Leaf { start: 0, len: self.rows.len(), depth: 0, sums: total, l2: self.params.reg_lambda, histograms, best }
     }
 
     /// Parts a leaf's rows and makes its children; with `features`, their histograms and best splits as well.
-    fn split(
-        &mut self,
-        leaf: &mut Leaf,
-        split: &Split,
-        node: usize,
-        sums: &[Sums],
-        features: Option<&[usize]>,
-    ) -> (Leaf, Leaf) {
+    fn split(&mut self, leaf: &mut Leaf, split: &Split, sums: &[Sums], features: Option<&[usize]>) -> (Leaf, Leaf) {
         let rows = &mut self.rows[leaf.start..leaf.start + leaf.len];
         let bins = &self.binned.columns[split.test.feature];
         let n_left = partition(rows, bins, &split.test.left_bins, &mut self.scratch);
-        let child = |start, len, sums, is_left| Leaf {
+        let child = |start, len, sums| Leaf {
             start,
             len,
             depth: leaf.depth + 1,
@@ -185,10 +162,9 @@ impl<'a> Grower<'a> {
             l2: split.l2,
             histograms: Vec::new(),
             best: None,
-            parent: Some((node, is_left)),
         };
-        let mut left = child(leaf.start, n_left, split.left, true);
-        let mut right = child(leaf.start + n_left, leaf.len - n_left, split.right, false);
+        let mut left = child(leaf.start, n_left, split.left);
+        let mut right = child(leaf.start + n_left, leaf.len - n_left, split.right);
         if let Some(features) = features
             && (self.may_split(&left) || self.may_split(&right))
         {

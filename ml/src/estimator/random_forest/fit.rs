@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::grow::Task;
 use super::sample::Sampler;
-use super::target::{Classes, Numbers, Target};
+use super::target::{Classes, Numbers, Target, Units};
 use super::{RandomForestModel, RandomForestParams};
 use crate::Result;
 use crate::estimator::support::random::mix;
@@ -28,12 +28,11 @@ pub(in crate::estimator) fn fit(
         Err(e) => return training::failed(parsed, &e),
     };
     let of = Group { name, matrix, rows, ctx };
+    let units = Units::new(&labels, matrix.problem);
     training::boxed(match (matrix.problem, labels.weight.is_some()) {
-        (ProblemType::Multiclass, _) => of.fit(&Classes::new(labels), parsed),
-        (ProblemType::Binary, false) => of.fit(&Numbers::<2>::of_classes(labels), parsed),
-        (ProblemType::Binary, true) => of.fit(&Numbers::<3>::of_classes(labels), parsed),
-        (_, false) => of.fit(&Numbers::<2>::of_numbers(labels), parsed),
-        (_, true) => of.fit(&Numbers::<3>::of_numbers(labels), parsed),
+        (ProblemType::Multiclass, _) => of.fit(&Classes::new(labels, units), parsed),
+        (_, false) => of.fit(&Numbers::<2>::new(labels, units), parsed),
+        (_, true) => of.fit(&Numbers::<3>::new(labels, units), parsed),
     })
 }
 
@@ -72,10 +71,15 @@ impl Group<'_> {
         let is_parallel = jobs.len() < rayon::current_num_threads();
         let grow = |&(params, tree): &(&RandomForestParams, usize)| {
             let task = Task { binned, target, params, ctx: self.ctx, is_parallel };
-            let seed = mix(mix(self.ctx.seed ^ mix(params.seed)).wrapping_add(tree as u64));
-            let counts = Sampler::new(params.bootstrap, params.subsampling_rate).counts(seed, binned.n_rows);
+            let seed = seed_of(params, tree, self.ctx);
+            let counts = Sampler::new(params.bootstrap, params.subsampling_rate).counts(seed, 0..binned.n_rows as u64);
             task.grow(counts, seed).map(|tree| Tree::new(&tree, &binned.meanings))
         };
         jobs.par_iter().with_max_len(1).map(grow).collect()
     }
+}
+
+/// The seed of one of a forest's trees.
+pub(super) fn seed_of(params: &RandomForestParams, tree: usize, ctx: &FitContext) -> u64 {
+    mix(mix(ctx.seed ^ mix(params.seed)).wrapping_add(tree as u64))
 }

@@ -13,11 +13,11 @@ use rayon::prelude::*;
 use super::RandomForestParams;
 use super::node::{BINS, Found, Node};
 use super::side::Rules;
-use super::target::Target;
+use super::target::{Target, push_values};
 use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::support::random::{Random, mix};
-use crate::estimator::support::trees::{BinTest, Binned, BinnedNode, BinnedTree, Child, partition};
+use crate::estimator::support::trees::{BinTest, Binned, BinnedTree, GrowingNodes, partition};
 
 /// Below this many values (rows times features) a node is summed on one thread: handing work out costs more.
 const PARALLEL_FROM: usize = 1 << 16;
@@ -65,8 +65,6 @@ struct Leaf {
     key: u64,
     test: Option<BinTest>,
     sums: Option<Vec<i64>>,
-    /// The node and side that point here.
-    parent: Option<(usize, bool)>,
 }
 
 impl<T: Target> Task<'_, T> {
@@ -102,14 +100,8 @@ impl<'a, T: Target> Grower<'a, T> {
         let n_drawn = task.params.feature_subset.count(n_features);
         // Sums of all features cost about half of a node's; drawn ones cost their share.
         let keep_bytes = if n_drawn * 2 > n_features { KEPT_BYTES } else { 0 };
-        let tree = &task.params.tree;
         Self {
-            rules: Rules {
-                impurity: tree.impurity,
-                min_count: tree.min_instances_per_node as i64,
-                min_weight: 0.0,
-                min_gain: tree.min_info_gain,
-            },
+            rules: Rules::of(task.params),
             rows,
             n_drawn,
             kept: KeptSums::new(n_features * stride, keep_bytes),
@@ -124,46 +116,37 @@ impl<'a, T: Target> Grower<'a, T> {
     }
 
     fn grow(mut self, seed: u64) -> Result<BinnedTree> {
-        let mut nodes: Vec<BinnedNode> = Vec::new();
+        let mut nodes = GrowingNodes::new();
         let mut leaves = vec![self.root(seed)?];
         let mut open = BinaryHeap::from_iter(self.priority(&leaves[0], 0));
         while leaves.len() < self.task.params.tree.max_leaves {
             let Some((_, Reverse(at))) = open.pop() else { break };
             let Some(test) = leaves[at].test.take() else { break };
-            let node = nodes.len();
-            let (left, right) = self.split(&mut leaves[at], &test, node)?;
-            if let Some((parent, is_left)) = leaves[at].parent {
-                let side = if is_left { &mut nodes[parent].left } else { &mut nodes[parent].right };
-                *side = Child::Node(node);
-            }
-            nodes.push(BinnedNode { test, left: Child::Leaf(at), right: Child::Leaf(leaves.len()) });
+            let (left, right) = self.split(&mut leaves[at], &test)?;
+            nodes.split(at, test);
             open.extend(self.priority(&left, at));
             open.extend(self.priority(&right, leaves.len()));
             leaves[at] = left;
             leaves.push(right);
         }
-        Ok(BinnedTree { nodes, values: self.values(&leaves) })
+        Ok(BinnedTree { nodes: nodes.nodes, values: self.values(&leaves) })
     }
 
-    /// The place of a leaf that can be split in the order of splits: the largest first, of equals the first leaf.
-    fn priority(&self, leaf: &Leaf, at: usize) -> Option<(u64, Reverse<usize>)> {
-        let has_limit = self.task.params.tree.max_leaves < usize::MAX;
-        // Gains are above 0, and such floats are in the order of their bits.
-        let of = |test: &BinTest| if has_limit { test.gain.to_bits() } else { leaf.depth as u64 };
-        leaf.test.as_ref().map(|test| (of(test), Reverse(at)))
+    fn priority(&self, leaf: &Leaf, at: usize) -> Option<Priority> {
+        leaf.test.as_ref().map(|test| priority(self.task.params, test, leaf.depth, at))
     }
 
     fn values(&self, leaves: &[Leaf]) -> Vec<f64> {
         let mut values = Vec::new();
         for leaf in leaves {
-            self.task.target.labels().push_leaf(&self.rows[leaf.rows.clone()], &self.counts, &mut values);
+            let sums = self.task.target.labels().leaf_sums(&self.rows[leaf.rows.clone()], &self.counts);
+            push_values(&sums, &mut values);
         }
         values
     }
 
     fn root(&mut self, seed: u64) -> Result<Leaf> {
-        let mut root =
-            Leaf { rows: 0..self.rows.len(), depth: 0, key: mix(seed), test: None, sums: None, parent: None };
+        let mut root = Leaf { rows: 0..self.rows.len(), depth: 0, key: mix(seed), test: None, sums: None };
         self.gather(&root);
         let least = self.task.params.tree.min_weight_fraction_per_node;
         self.rules.min_weight = least * self.task.target.weight(&self.total);
@@ -179,17 +162,16 @@ impl<'a, T: Target> Grower<'a, T> {
     }
 
     /// Parts a leaf's rows and makes its children, with their best splits.
-    fn split(&mut self, leaf: &mut Leaf, test: &BinTest, node: usize) -> Result<(Leaf, Leaf)> {
+    fn split(&mut self, leaf: &mut Leaf, test: &BinTest) -> Result<(Leaf, Leaf)> {
         let bins = &self.task.binned.columns[test.feature];
         let n_left = partition(&mut self.rows[leaf.rows.clone()], bins, &test.left_bins, &mut self.right);
         let middle = leaf.rows.start + n_left;
         let child = |rows, is_left| Leaf {
             rows,
             depth: leaf.depth + 1,
-            key: mix(leaf.key ^ u64::from(is_left)),
+            key: child_key(leaf.key, is_left),
             test: None,
             sums: None,
-            parent: Some((node, is_left)),
         };
         let (mut left, mut right) = (child(leaf.rows.start..middle, true), child(middle..leaf.rows.end, false));
         if let Some(sums) = leaf.sums.take() {
@@ -307,15 +289,30 @@ impl<'a, T: Target> Grower<'a, T> {
     }
 }
 
+/// A place in the order of splits of a leaf that can be split: the largest first, of equals the first leaf.
+pub(super) type Priority = (u64, Reverse<usize>);
+
+/// That of a leaf with a test.
+pub(super) fn priority(params: &RandomForestParams, test: &BinTest, depth: usize, at: usize) -> Priority {
+    let has_limit = params.tree.max_leaves < usize::MAX;
+    // Gains are above 0, and such floats are in the order of their bits.
+    (if has_limit { test.gain.to_bits() } else { depth as u64 }, Reverse(at))
+}
+
+/// What stands for the path to a node's child.
+pub(super) fn child_key(key: u64, is_left: bool) -> u64 {
+    mix(key ^ u64::from(is_left))
+}
+
 /// The features of a node, in the order drawn; all of them in their own order when it draws all.
-struct Draw<'a> {
+pub(super) struct Draw<'a> {
     order: &'a mut [usize],
     random: Random,
     n_drawn: usize,
 }
 
 impl<'a> Draw<'a> {
-    fn new(order: &'a mut [usize], key: u64, n_drawn: usize) -> Self {
+    pub(super) fn new(order: &'a mut [usize], key: u64, n_drawn: usize) -> Self {
         let is_all = n_drawn == order.len();
         let mut draw = Self { order, random: Random::new(key, FEATURES), n_drawn: 0 };
         if is_all {
@@ -327,11 +324,11 @@ impl<'a> Draw<'a> {
         draw
     }
 
-    fn first(&self) -> &[usize] {
+    pub(super) fn first(&self) -> &[usize] {
         &self.order[..self.n_drawn]
     }
 
-    fn next(&mut self) -> Option<usize> {
+    pub(super) fn next(&mut self) -> Option<usize> {
         let left = self.order.len() - self.n_drawn;
         if left == 0 {
             return None;

@@ -11,6 +11,7 @@ mod model;
 mod node;
 mod params;
 mod sample;
+mod sharded;
 mod side;
 mod split;
 mod target;
@@ -20,7 +21,9 @@ use std::sync::Arc;
 pub(super) use fit::fit;
 pub use model::RandomForestModel;
 pub use params::{FeatureSubset, RandomForestParams};
+pub(super) use sharded::{fit_shards, pass, sum};
 
+use super::sharded::{Shard, ShardedEstimator, Shards};
 use super::support::training;
 use super::{Artifacts, Estimator, FitContext, Model, Params, ProblemType};
 use crate::Result;
@@ -63,8 +66,27 @@ impl Estimator for RandomForest {
         fit(NAME, matrix, rows, candidates.iter().map(parse).collect(), ctx)
     }
 
+    fn sharded(&self) -> Option<&dyn ShardedEstimator> {
+        Some(self)
+    }
+
     fn load(&self, features: Arc<[Feature]>, artifacts: &Artifacts) -> Result<Box<dyn Model>> {
         Ok(Box::new(RandomForestModel::load(NAME, features, artifacts)?))
+    }
+}
+
+impl ShardedEstimator for RandomForest {
+    fn fit_shards(&self, shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Result<Box<dyn Model>>> {
+        let parse = |params| RandomForestParams::parse(params, shards.outline().problem);
+        fit_shards(NAME, shards, candidates.iter().map(parse).collect(), ctx)
+    }
+
+    fn pass(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<f64>> {
+        pass(shard, request)
+    }
+
+    fn sum(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
+        sum(shard, request)
     }
 }
 

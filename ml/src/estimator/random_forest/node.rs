@@ -75,14 +75,14 @@ impl<T: Target> Node<'_, T> {
         let (bins, meaning) = (&self.binned.columns[feature], &self.binned.meanings[feature]);
         if let Some(sums) = self.sums {
             let stride = BINS * self.target.width();
-            let sums = &sums[feature * stride..(feature + 1) * stride];
-            return Ok(self.search(feature, meaning, sums, self.occurring(meaning, sums).as_slice()));
+            let sums = &sums[feature * stride..][..(meaning.n_bins() + 1) * self.target.width()];
+            return Ok(find(self.target, (self.rules, self.total), (feature, meaning), sums));
         }
         let occurring = if self.rows.len() <= meaning.n_bins() {
             self.fill_few(scratch, bins)
         } else {
             self.fill(scratch, bins);
-            self.occurring(meaning, scratch)
+            occurring(self.target, &scratch[..(meaning.n_bins() + 1) * self.target.width()])
         };
         let found = self.search(feature, meaning, scratch, occurring.as_slice());
         let width = self.target.width();
@@ -93,9 +93,7 @@ impl<T: Target> Node<'_, T> {
     }
 
     fn search(&self, feature: usize, meaning: &Meaning, sums: &[i64], occurring: &[u8]) -> Found {
-        let varies = occurring.len() > 1;
-        let side = || self.target.side(self.rules, self.total, sums);
-        Found { varies, test: varies.then(|| split::best(feature, meaning, occurring, &mut side())).flatten() }
+        search(self.target, (self.rules, self.total), (feature, meaning), sums, occurring)
     }
 
     /// Adds the rows to sums by bin.
@@ -115,9 +113,25 @@ impl<T: Target> Node<'_, T> {
         }
         Occurring::of_bits(occurring)
     }
+}
 
-    fn occurring(&self, meaning: &Meaning, sums: &[i64]) -> Occurring {
-        let bins = sums.chunks_exact(self.target.width()).take(meaning.n_bins() + 1);
-        Occurring::of(bins.map(|sums| self.target.count(sums) > 0))
-    }
+/// The best split of a node, which has rules and sums in total, on a feature, from its sums by bin.
+pub(super) fn find<T: Target>(target: &T, of: (&Rules, &[i64]), on: (usize, &Meaning), sums: &[i64]) -> Found {
+    search(target, of, on, sums, occurring(target, sums).as_slice())
+}
+
+fn search<T: Target>(
+    target: &T,
+    (rules, total): (&Rules, &[i64]),
+    (feature, meaning): (usize, &Meaning),
+    sums: &[i64],
+    occurring: &[u8],
+) -> Found {
+    let varies = occurring.len() > 1;
+    let side = || target.side(rules, total, sums);
+    Found { varies, test: varies.then(|| split::best(feature, meaning, occurring, &mut side())).flatten() }
+}
+
+fn occurring<T: Target>(target: &T, sums: &[i64]) -> Occurring {
+    Occurring::of(sums.chunks_exact(target.width()).map(|sums| target.count(sums) > 0))
 }

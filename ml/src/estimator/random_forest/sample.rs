@@ -1,5 +1,7 @@
 //! Which rows a tree sees, and how often.
 
+use std::ops::Range;
+
 use crate::estimator::support::math::exp;
 use crate::estimator::support::random::mix;
 
@@ -26,14 +28,14 @@ impl Sampler {
         Self { reaches }
     }
 
-    /// How often a tree sees each row.
-    pub(super) fn counts(&self, seed: u64, n_rows: usize) -> Vec<u8> {
+    /// How often a tree sees each row, of those with these numbers.
+    pub(super) fn counts(&self, seed: u64, rows: Range<u64>) -> Vec<u8> {
         let seed = mix(seed ^ mix(ROWS));
         let count = |row| {
             let random = mix(seed ^ row);
             self.reaches.iter().take_while(|reach| random >= **reach).count() as u8
         };
-        (0..n_rows as u64).map(count).collect()
+        rows.map(count).collect()
     }
 }
 
@@ -62,7 +64,7 @@ mod tests {
     #[test]
     fn counts_are_poisson_s() {
         for (rate, expected) in [(1.0, [0.3679, 0.3679, 0.1839, 0.0613]), (0.3, [0.7408, 0.2222, 0.0333, 0.0033])] {
-            let counts = Sampler::new(true, rate).counts(5, 400_000);
+            let counts = Sampler::new(true, rate).counts(5, 0..400_000);
             for (count, share) in expected.iter().enumerate() {
                 let got = counts.iter().filter(|c| usize::from(**c) == count).count() as f64 / 400_000.0;
                 assert!((got - share).abs() < 0.003, "{rate} {count}: {got}");
@@ -72,8 +74,8 @@ mod tests {
 
     #[test]
     fn without_replacement_a_row_is_seen_once() {
-        assert_eq!(Sampler::new(false, 1.0).counts(1, 3), [1, 1, 1]);
-        let counts = Sampler::new(false, 0.25).counts(1, 100_000);
+        assert_eq!(Sampler::new(false, 1.0).counts(1, 0..3), [1, 1, 1]);
+        let counts = Sampler::new(false, 0.25).counts(1, 0..100_000);
         assert!(counts.iter().all(|c| *c < 2));
         assert!((counts.iter().filter(|c| **c == 1).count() as f64 / 1e5 - 0.25).abs() < 0.01);
     }

@@ -1,5 +1,6 @@
 //! How much a split gains, from the sums of its left side.
 
+use super::RandomForestParams;
 use super::target::{Classes, Numbers, Target};
 use crate::estimator::decision_tree::Impurity;
 use crate::estimator::support::math::ln;
@@ -22,6 +23,16 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// Those of a tree, but for the weight, which is a share of the root's.
+    pub(super) fn of(RandomForestParams { tree, .. }: &RandomForestParams) -> Self {
+        Self {
+            impurity: tree.impurity,
+            min_count: tree.min_instances_per_node as i64,
+            min_weight: 0.0,
+            min_gain: tree.min_info_gain,
+        }
+    }
+
     /// Whether both sides are large enough.
     #[inline]
     fn allow(&self, left: i64, right: i64, left_weight: f64, right_weight: f64) -> bool {
@@ -108,8 +119,8 @@ impl<const WIDTH: usize> Side for NumberSide<'_, WIDTH> {
     }
 
     fn weighted(&self, gain: f64) -> Option<f64> {
-        let (weight, unit) = (self.whole().1, self.target.weight_unit);
-        let of_values = gain / weight * unit / (self.target.value_unit * self.target.value_unit);
+        let (weight, unit) = (self.whole().1, self.target.units.weight);
+        let of_values = gain / weight * unit / (self.target.units.value * self.target.units.value);
         let weighted = match self.rules.impurity {
             Impurity::Variance => of_values,
             Impurity::Gini => 2.0 * of_values,
@@ -234,7 +245,7 @@ impl Side for ClassSide<'_> {
     }
 
     fn weighted(&self, gain: f64) -> Option<f64> {
-        let unit = self.target.weight_unit;
+        let unit = self.target.units.weight;
         let in_bits = if self.rules.impurity == Impurity::Entropy { gain / std::f64::consts::LN_2 } else { gain };
         let weighted = in_bits / unit;
         (weighted >= self.rules.min_gain * self.weight / unit).then_some(weighted)

@@ -3,8 +3,12 @@
 //! Sums of whole numbers are exact in any order. Weights and numbers become whole by a unit of the data that lets the
 //! sums over all rows of a tree fit a word.
 
+use serde::{Deserialize, Serialize};
+
 use super::sample::MOST_COUNTS;
 use super::side::{ClassSide, NumberSide, Rules, Side};
+use crate::codec::exact;
+use crate::estimator::ProblemType;
 use crate::estimator::support::training::Labels;
 
 /// Bits of a sum that are used, so that no sum overflows its word.
@@ -22,49 +26,108 @@ impl Labels {
         self.weight.as_ref().is_none_or(|weight| weight[row as usize] > 0.0)
     }
 
-    /// Appends the values of a leaf: the mean of its rows' labels, or the share of each class, summed in the rows' order.
-    pub(super) fn push_leaf(&self, rows: &[u32], counts: &[u8], into: &mut Vec<f64>) {
-        let start = into.len();
-        into.resize(start + self.n_outputs, 0.0);
-        let leaf = &mut into[start..];
-        let mut total = 0.0;
+    /// The weight of a leaf's rows, and that of their labels, or of each class, summed in the rows' order.
+    pub(super) fn leaf_sums(&self, rows: &[u32], counts: &[u8]) -> Vec<f64> {
+        let mut sums = vec![0.0; 1 + self.n_outputs];
         for row in rows.iter().map(|row| *row as usize) {
             let weight = self.weight.as_ref().map_or(1.0, |weight| weight[row]) * f64::from(counts[row]);
-            total += weight;
+            sums[0] += weight;
             match self.n_outputs {
-                1 => leaf[0] += weight * self.label[row],
-                _ => leaf[self.label[row] as usize] += weight,
+                1 => sums[1] += weight * self.label[row],
+                _ => sums[1 + self.label[row] as usize] += weight,
             }
         }
-        leaf.iter_mut().for_each(|value| *value /= total);
+        sums
     }
 
-    /// The unit with which the sums of numbers up to `most` over the rows of a tree fit their words.
-    fn unit(&self, most: f64) -> f64 {
-        let of_rows = usize::BITS - (self.label.len() * (MOST_COUNTS + 1)).leading_zeros();
-        // The exponent of a float is at most one below that of the next power of two.
-        let exponent = ((most.to_bits() >> 52) & 0x7ff) as i32 - 1022;
-        let unit = (SUM_BITS - of_rows) as i32 - exponent.max(-960);
-        f64::from_bits(((unit + 1023) as u64) << 52)
-    }
-
-    /// The weights as whole numbers, and their unit; none that counts is rounded to 0.
-    fn whole_weights(&self) -> (Option<Vec<i64>>, f64) {
-        let Some(weight) = &self.weight else { return (None, 1.0) };
-        let unit = self.unit(weight.iter().fold(0.0, |a, w| a.max(*w)));
+    /// The weights as whole numbers of a unit; none that counts is rounded to 0.
+    fn whole_weights(&self, unit: f64) -> Option<Vec<i64>> {
         let whole = |w: &f64| ((w * unit) as i64).max(i64::from(*w > 0.0));
-        (Some(weight.iter().map(whole).collect()), unit)
+        self.weight.as_ref().map(|weight| weight.iter().map(whole).collect())
+    }
+
+    /// What a row's label, less `mean`, is with its weight.
+    fn weighted(&self, row: usize, mean: f64) -> f64 {
+        let value = (self.label[row] - mean) * self.weight.as_ref().map_or(1.0, |weight| weight[row]);
+        value.clamp(f64::MIN, f64::MAX)
+    }
+
+    /// A part of the mean of the labels of `n_rows` rows: that of these.
+    pub(super) fn part_of_mean(&self, n_rows: usize) -> f64 {
+        self.label.iter().map(|label| label / n_rows as f64).sum()
+    }
+
+    /// The largest weight; 0 where all rows count alike.
+    pub(super) fn most_weight(&self) -> f64 {
+        self.weight.iter().flatten().fold(0.0, |a, w| a.max(*w))
+    }
+
+    /// The largest size of a weighted label less the mean.
+    pub(super) fn most_value(&self, mean: f64) -> f64 {
+        (0..self.label.len()).map(|row| self.weighted(row, mean)).fold(0.0, |a, v| a.max(v.abs()))
     }
 }
 
+/// Appends the values of a leaf with these [`Labels::leaf_sums`]: the mean of its rows' labels, or the share of each class.
+pub(super) fn push_values(sums: &[f64], into: &mut Vec<f64>) {
+    into.extend(sums[1..].iter().map(|sum| sum / sums[0]));
+}
+
+/// In what labels and weights are whole numbers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Units {
+    /// Taken off numbers, which changes no gain, so that their differences keep their digits; none of classes.
+    #[serde(with = "exact::option")]
+    mean: Option<f64>,
+    #[serde(with = "exact")]
+    pub(super) value: f64,
+    #[serde(with = "exact")]
+    pub(super) weight: f64,
+}
+
+impl Units {
+    /// Those of classes of so many rows.
+    pub(super) fn of_classes(n_rows: usize, most_weight: f64) -> Self {
+        let weight = if most_weight > 0.0 { unit(n_rows, most_weight) } else { 1.0 };
+        Self { mean: None, value: weight, weight }
+    }
+
+    /// Those of numbers.
+    pub(super) fn of_numbers(n_rows: usize, most_weight: f64, mean: f64, most_value: f64) -> Self {
+        Self { mean: Some(mean), value: unit(n_rows, most_value), ..Self::of_classes(n_rows, most_weight) }
+    }
+
+    /// Those of all rows.
+    pub(super) fn new(labels: &Labels, problem: ProblemType) -> Self {
+        let (n_rows, most_weight) = (labels.label.len(), labels.most_weight());
+        if problem.is_classification() {
+            return Self::of_classes(n_rows, most_weight);
+        }
+        let mean = labels.part_of_mean(n_rows);
+        Self::of_numbers(n_rows, most_weight, mean, labels.most_value(mean))
+    }
+}
+
+/// The unit with which the sums of numbers up to `most` over the rows of a tree fit their words.
+fn unit(n_rows: usize, most: f64) -> f64 {
+    let of_rows = usize::BITS - (n_rows * (MOST_COUNTS + 1)).leading_zeros();
+    // The exponent of a float is at most one below that of the next power of two.
+    let exponent = ((most.to_bits() >> 52) & 0x7ff) as i32 - 1022;
+    let unit = (SUM_BITS - of_rows) as i32 - exponent.max(-960);
+    f64::from_bits(((unit + 1023) as u64) << 52)
+}
+
 /// What a kind of labels adds up to: a node's sums, and a bin's, are [`Self::width`] words.
-pub(super) trait Target: Sync {
+pub(super) trait Target: Send + Sync + Sized + 'static {
     /// What one row adds.
     type Row: Copy + Send + Sync;
     /// One side of a split.
     type Side<'a>: Side
     where
         Self: 'a;
+
+    /// That of some labels.
+    fn new(labels: Labels, units: Units) -> Self;
 
     fn labels(&self) -> &Labels;
 
@@ -83,6 +146,9 @@ pub(super) trait Target: Sync {
     /// The weight of sums, in the target's unit.
     fn weight(&self, sums: &[i64]) -> f64;
 
+    /// Whether rows with these sums all have one label; none where sums do not tell.
+    fn is_pure(&self, sums: &[i64]) -> Option<bool>;
+
     /// An empty left side of a node with these sums in total and by bin.
     fn side<'a>(&'a self, rules: &'a Rules, total: &'a [i64], bins: &'a [i64]) -> Self::Side<'a>;
 }
@@ -94,37 +160,22 @@ pub(super) struct Numbers<const WIDTH: usize> {
     /// The weighted label of each row, less the mean of all where they are numbers.
     value: Vec<i64>,
     weight: Option<Vec<i64>>,
-    pub(super) value_unit: f64,
-    pub(super) weight_unit: f64,
-}
-
-impl<const WIDTH: usize> Numbers<WIDTH> {
-    /// The classes 0 and 1.
-    pub(super) fn of_classes(labels: Labels) -> Self {
-        let (weight, unit) = labels.whole_weights();
-        let of = |row: usize| labels.label[row] as i64 * weight.as_ref().map_or(1, |weight| weight[row]);
-        let value = (0..labels.label.len()).map(of).collect();
-        Self { labels, value, weight, value_unit: unit, weight_unit: unit }
-    }
-
-    /// Numbers. Their mean is taken off, which changes no gain, so that the differences keep their digits.
-    pub(super) fn of_numbers(labels: Labels) -> Self {
-        let (weight, weight_unit) = labels.whole_weights();
-        let n_rows = labels.label.len();
-        let mean = labels.label.iter().map(|label| label / n_rows as f64).sum::<f64>();
-        let of = |row: usize| {
-            let value = (labels.label[row] - mean) * labels.weight.as_ref().map_or(1.0, |weight| weight[row]);
-            value.clamp(f64::MIN, f64::MAX)
-        };
-        let value_unit = labels.unit((0..n_rows).map(of).fold(0.0, |a, v| a.max(v.abs())));
-        let value = (0..n_rows).map(|row| (of(row) * value_unit) as i64).collect();
-        Self { labels, value, weight, value_unit, weight_unit }
-    }
+    pub(super) units: Units,
 }
 
 impl<const WIDTH: usize> Target for Numbers<WIDTH> {
     type Row = [i64; WIDTH];
     type Side<'a> = NumberSide<'a, WIDTH>;
+
+    fn new(labels: Labels, units: Units) -> Self {
+        let weight = labels.whole_weights(units.weight);
+        let of = |row: usize| match units.mean {
+            None => labels.label[row] as i64 * weight.as_ref().map_or(1, |weight| weight[row]),
+            Some(mean) => (labels.weighted(row, mean) * units.value) as i64,
+        };
+        let value = (0..labels.label.len()).map(of).collect();
+        Self { labels, value, weight, units }
+    }
 
     fn labels(&self) -> &Labels {
         &self.labels
@@ -161,6 +212,10 @@ impl<const WIDTH: usize> Target for Numbers<WIDTH> {
         sums[WIDTH - 1] as f64
     }
 
+    fn is_pure(&self, sums: &[i64]) -> Option<bool> {
+        self.units.mean.is_none().then(|| sums[0] == 0 || sums[0] == sums[WIDTH - 1])
+    }
+
     fn side<'a>(&'a self, rules: &'a Rules, total: &'a [i64], bins: &'a [i64]) -> NumberSide<'a, WIDTH> {
         NumberSide::new(self, rules, total, bins)
     }
@@ -171,7 +226,7 @@ impl<const WIDTH: usize> Target for Numbers<WIDTH> {
 pub(super) struct Classes {
     labels: Labels,
     weight: Option<Vec<i64>>,
-    pub(super) weight_unit: f64,
+    pub(super) units: Units,
 }
 
 /// What a row of a class adds.
@@ -182,16 +237,14 @@ pub(super) struct ClassRow {
     weight: i64,
 }
 
-impl Classes {
-    pub(super) fn new(labels: Labels) -> Self {
-        let (weight, weight_unit) = labels.whole_weights();
-        Self { labels, weight, weight_unit }
-    }
-}
-
 impl Target for Classes {
     type Row = ClassRow;
     type Side<'a> = ClassSide<'a>;
+
+    fn new(labels: Labels, units: Units) -> Self {
+        let weight = labels.whole_weights(units.weight);
+        Self { labels, weight, units }
+    }
 
     fn labels(&self) -> &Labels {
         &self.labels
@@ -221,6 +274,10 @@ impl Target for Classes {
 
     fn weight(&self, sums: &[i64]) -> f64 {
         sums[..self.labels.n_outputs].iter().sum::<i64>() as f64
+    }
+
+    fn is_pure(&self, sums: &[i64]) -> Option<bool> {
+        Some(sums[..self.labels.n_outputs].iter().filter(|sum| **sum > 0).count() < 2)
     }
 
     fn side<'a>(&'a self, rules: &'a Rules, total: &'a [i64], bins: &'a [i64]) -> ClassSide<'a> {

@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::estimator::DecisionTree;
 use crate::estimator::support::testing::{
-    HeldOut, data_of, forests_fixture, number_list as floats, of_numbers, params, slice, standard_errors_apart,
-    tree_data, unit,
+    HeldOut, TestShards, data_of, forests_fixture, number_list as floats, of_numbers, params, slice, some_weights,
+    standard_errors_apart, tree_data, unit,
 };
 use crate::eval;
 use crate::matrix::FeatureValues;
@@ -299,4 +299,96 @@ fn every_split_is_counted_at_its_feature() {
     let n_splits: usize = (0..3).map(|tree| n_leaves(&*model, tree) - 1).sum();
     assert_eq!(counts.iter().map(|(_, n)| *n).sum::<u64>(), n_splits as u64);
     assert!(counts.iter().zip(model.importances()).all(|((_, n), (_, share))| (*n > 0) == (share > 0.0)));
+}
+
+fn over_shards(estimator: &dyn Estimator, matrix: &Matrix, of: &[Value], n_shards: usize, forgets: bool) -> Vec<Value> {
+    let candidates: Vec<Params> = of.iter().cloned().map(params).collect();
+    let shards = TestShards::new(estimator, matrix, n_shards, forgets);
+    let fitted = estimator.sharded().unwrap().fit_shards(&shards, &candidates, &FitContext::new(3));
+    fitted.into_iter().map(|model| saved(&*model.unwrap())).collect()
+}
+
+fn in_memory(estimator: &dyn Estimator, matrix: &Matrix, of: &[Value]) -> Vec<Value> {
+    let rows: Vec<u32> = (0..matrix.label.len() as u32).collect();
+    of.iter().map(|of| saved(&*fit_rows(estimator, matrix, &rows, of.clone(), 3))).collect()
+}
+
+/// Rows of all problems, with and without weights.
+fn data_sets(n: usize) -> Vec<Matrix> {
+    let classes = |i: usize| f64::from((unit(i, 0) * 2.0 + unit(i, 9)) as u8);
+    let numbers = |i: usize| unit(i, 0) + unit(i, 2) * unit(i, 3) + 0.2 * unit(i, 9).floor();
+    let of = |label: Vec<f64>, problem| Matrix::new(tree_data(n).x, label, problem);
+    let mut multiclass = of((0..n).map(classes).collect(), ProblemType::Multiclass);
+    multiclass.n_classes = 3;
+    let sets = [tree_data(n), multiclass, of((0..n).map(numbers).collect(), ProblemType::Regression)];
+    let weighted = |matrix: &Matrix| Matrix { weight: Some(some_weights(n)), ..matrix.clone() };
+    sets.iter().flat_map(|matrix| [matrix.clone(), weighted(matrix)]).collect()
+}
+
+#[test]
+fn one_shard_grows_the_trees_of_rows_in_memory() {
+    let forests = [
+        json!({"num_trees": 11}),
+        json!({"num_trees": 3, "max_depth": 12, "min_instances_per_node": 4, "feature_subset_strategy": "all"}),
+        json!({"num_trees": 2, "max_depth": 0, "max_leaves": 23, "bootstrap": false, "subsampling_rate": 0.7}),
+    ];
+    let trees = [json!({"max_depth": 30}), json!({"max_bins": 16, "min_weight_fraction_per_node": 0.05})];
+    for matrix in data_sets(1_500) {
+        for (estimator, of) in [(&RandomForest as &dyn Estimator, &forests[..]), (&DecisionTree, &trees)] {
+            let ours = over_shards(estimator, &matrix, of, 1, false);
+            for ((ours, theirs), of) in ours.iter().zip(in_memory(estimator, &matrix, of)).zip(of) {
+                assert!(*ours == theirs, "{:?}, {}: {of}", matrix.problem, matrix.weight.is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_several_shards_grow_the_trees_of_rows_in_memory() {
+    // The mean of numbers, which is taken off them, and leaves are sums of floats: gains and values differ in rounding.
+    let tests = |models: Vec<Value>| -> Vec<Value> {
+        let trees = models.iter().flat_map(|model| model["trees"].as_array().unwrap());
+        trees.map(|tree| json!([tree["feature"], tree["threshold"], tree["categories"], tree["left"]])).collect()
+    };
+    let trees = [json!({"max_depth": 30}), json!({"max_leaves": 40})];
+    for matrix in data_sets(1_500) {
+        let ours = tests(over_shards(&DecisionTree, &matrix, &trees, 5, false));
+        assert!(ours == tests(in_memory(&DecisionTree, &matrix, &trees)), "{:?}", matrix.problem);
+    }
+}
+
+#[test]
+fn shards_that_are_lost_change_no_bit() {
+    let of = [json!({"num_trees": 9, "max_depth": 4}), json!({"num_trees": 2, "max_leaves": 9, "max_bins": 20})];
+    for matrix in data_sets(500) {
+        let models = |forgets| over_shards(&RandomForest, &matrix, &of, 3, forgets);
+        assert!(models(false) == models(true), "{:?}", matrix.problem);
+    }
+}
+
+#[test]
+fn a_tree_that_draws_no_row_sees_all_over_shards_too() {
+    let matrix = slice_of(&tree_data(40), 6);
+    let of = [json!({"num_trees": 20, "subsampling_rate": 0.05})];
+    assert!(over_shards(&RandomForest, &matrix, &of, 1, false) == in_memory(&RandomForest, &matrix, &of));
+    assert!(over_shards(&RandomForest, &matrix, &of, 4, false)[0]["trees"].as_array().unwrap().len() == 20);
+}
+
+/// The first rows.
+fn slice_of(matrix: &Matrix, n: usize) -> Matrix {
+    Matrix::new(slice(&matrix.x, 0..n), (0..n).map(|i| (i % 2) as f64).collect(), ProblemType::Binary)
+}
+
+#[test]
+fn what_is_wrong_with_rows_is_found_over_shards_too() {
+    let of = |label: f64, problem| Matrix::new(tree_data(100).x, vec![label; 100], problem);
+    let negative = Matrix { weight: Some(vec![-1.0; 100].into()), ..tree_data(100) };
+    let sets = [of(1.0, ProblemType::Binary), of(f64::NAN, ProblemType::Regression), negative];
+    for matrix in sets {
+        let rows: Vec<u32> = (0..100).collect();
+        let shards = TestShards::new(&RandomForest, &matrix, 3, false);
+        let error = |models: Vec<Result<Box<dyn Model>>>| models.into_iter().next().unwrap().unwrap_err().to_string();
+        let ours = error(RandomForest.fit_shards(&shards, &[Params::new()], &FitContext::new(3)));
+        assert_eq!(ours, error(RandomForest.fit(&matrix, &rows, &[Params::new()], &FitContext::new(3))));
+    }
 }

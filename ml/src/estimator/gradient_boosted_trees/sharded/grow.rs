@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use super::super::histogram::{Histogram, Sums, count};
 use super::super::split::{Open, Part, Search, Split};
 use super::super::{GradientBoostedTreesParams, Growth};
-use super::{Bounds, Parting, ShardedRun};
+use super::{Bounds, ShardedRun};
 use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::sharded::wrong_answer;
-use crate::estimator::support::trees::{BinnedNode, BinnedTree, Child, Meaning};
+use crate::estimator::support::trees::{BinnedTree, GrowingNodes, Meaning, Parting};
 
 /// A tree that grows.
 pub(super) struct Growing<'a> {
@@ -25,7 +25,7 @@ pub(super) struct Growing<'a> {
     features: Vec<usize>,
     /// How shards part their rows.
     splits: Vec<Parting>,
-    nodes: Vec<BinnedNode>,
+    nodes: GrowingNodes,
     leaves: Vec<Leaf>,
 }
 
@@ -41,8 +41,6 @@ struct Leaf {
     best: Option<Split>,
     /// Its children, once they are known.
     children: Option<Box<(Leaf, Leaf)>>,
-    /// The node and side that point here.
-    parent: Option<(usize, bool)>,
 }
 
 impl<'a> Growing<'a> {
@@ -53,7 +51,7 @@ impl<'a> Growing<'a> {
             search: Search { params: run.params, scale: bounds.scale() },
             features,
             splits: Vec::new(),
-            nodes: Vec::new(),
+            nodes: GrowingNodes::new(),
             leaves: Vec::new(),
         }
     }
@@ -81,7 +79,7 @@ impl<'a> Growing<'a> {
             self.learn(&next, &found)?;
         }
         let values = self.leaves.iter().map(|leaf| self.search.value(leaf.sums, leaf.l2)).collect();
-        Ok(BinnedTree { nodes: self.nodes, values })
+        Ok(BinnedTree { nodes: self.nodes.nodes, values })
     }
 
     fn root(&self, sums: &[i64]) -> Result<Leaf> {
@@ -148,16 +146,9 @@ impl<'a> Growing<'a> {
         leaf.best.as_ref().map_or_else(Default::default, |split| (child(split.left), child(split.right)))
     }
 
-    fn split(&mut self, at: usize, mut left: Leaf, mut right: Leaf) {
+    fn split(&mut self, at: usize, left: Leaf, right: Leaf) {
         let Some(split) = self.leaves[at].best.take() else { return };
-        let node = self.nodes.len();
-        if let Some((parent, is_left)) = self.leaves[at].parent {
-            let side = if is_left { &mut self.nodes[parent].left } else { &mut self.nodes[parent].right };
-            *side = Child::Node(node);
-        }
-        self.nodes.push(BinnedNode { test: split.test, left: Child::Leaf(at), right: Child::Leaf(self.leaves.len()) });
-        left.parent = Some((node, true));
-        right.parent = Some((node, false));
+        self.nodes.split(at, split.test);
         self.leaves[at] = left;
         self.leaves.push(right);
     }

@@ -23,7 +23,7 @@ use crate::codec::exact;
 use crate::estimator::sharded::{Shard, Shards, decode, encode, wrong_answer};
 use crate::estimator::support::chunks::add_into;
 use crate::estimator::support::training;
-use crate::estimator::support::trees::{BinSet, BinnedTree, Look, Meaning, Run, ShardedRows, fit_runs};
+use crate::estimator::support::trees::{BinnedTree, LOST, Look, Meaning, Partings, Run, ShardedRows, fit_runs};
 use crate::estimator::{FitContext, Params, ProblemType};
 use crate::{MlError, Result};
 
@@ -74,18 +74,10 @@ struct Fill {
     row_seed: u64,
     bounds: Bounds,
     features: Vec<usize>,
-    /// The nodes that were parted so far; the `i`th became the nodes `2 i + 1` and `2 i + 2`.
-    splits: Vec<Parting>,
+    /// How its rows are parted so far.
+    splits: Partings,
     /// The nodes to sum; with the root, all its rows first.
     nodes: Vec<usize>,
-}
-
-/// How a node's rows are parted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Parting {
-    node: usize,
-    feature: usize,
-    left_bins: BinSet,
 }
 
 /// What the units of a tree's sums follow from.
@@ -103,9 +95,6 @@ impl Bounds {
         Scale::new(self.n_rows, self.gradient, self.hessian)
     }
 }
-
-/// The first number of an answer of a shard that has lost its rows.
-const LOST: i64 = 1;
 
 /// A shard's answer to what is asked of each.
 ///
@@ -263,7 +252,7 @@ impl<'a> ShardedRun<'a> {
             let features = sample_features(self.meanings.len(), self.params.feature_subset, seed);
             let row_seed = self.seeds.of_rows(iteration);
             let tree = Growing::new(self, features, bounds).grow(ctx, |features, splits, nodes| {
-                let (features, splits) = (features.to_vec(), splits.to_vec());
+                let (features, splits) = (features.to_vec(), Partings { before: 0, new: splits.to_vec() });
                 self.sums(&Fill { output, row_seed, bounds, features, splits, nodes })
             })?;
             self.boosted.trees.push(tree);

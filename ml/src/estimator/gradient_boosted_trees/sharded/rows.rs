@@ -1,25 +1,23 @@
 //! A shard's rows in a boosting run.
 
 use std::cell::Cell;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use super::super::histogram::{self, Histogram, Sums, plus};
 use super::super::rows::{Draw, ScoredRows};
-use super::{At, Fill, History, Parting};
-use crate::estimator::ProblemType;
+use super::{At, Fill, History};
 use crate::estimator::sharded::{Shard, ShardRows, kept};
-use crate::estimator::support::training::Labels;
-use crate::estimator::support::trees::{Binned, BinnedTree, RowBins, in_blocks, partition};
-use crate::matrix::Matrix;
+use crate::estimator::support::trees::{
+    Binned, BinnedTree, PartedRows, RowBins, first_row, in_blocks, labels, labels_of,
+};
 use crate::{MlError, Result};
 
 /// The weight of the rows that trees are grown on, and that of their labels; of classes, that of each.
 pub(super) fn base(shard: &dyn Shard, draw: Draw) -> Result<Vec<f64>> {
     let labels = labels(shard)?;
-    let first = first(shard);
+    let first = first_row(shard);
     let mut sums = vec![0.0; labels.n_outputs + 1];
     for row in (0..labels.label.len()).filter(|row| !draw.is_validation(first + *row as u64)) {
         let (label, weight) = (labels.label[row], labels.weight.as_ref().map_or(1.0, |weight| weight[row]));
@@ -32,26 +30,6 @@ pub(super) fn base(shard: &dyn Shard, draw: Draw) -> Result<Vec<f64>> {
     Ok(sums)
 }
 
-/// The number of a shard's first row among those of all shards.
-fn first(shard: &dyn Shard) -> u64 {
-    (shard.number() as u64) << 32
-}
-
-fn labels(shard: &dyn Shard) -> Result<Arc<Labels>> {
-    kept(shard, "gradient_boosted_trees labels", || {
-        let ShardRows { matrix, rows } = shard.read()?;
-        let labels = labels_of(&matrix, &rows);
-        Ok((labels, 16 * rows.len()))
-    })
-}
-
-/// The labels of rows that were looked at.
-fn labels_of(matrix: &Matrix, rows: &[u32]) -> Labels {
-    let of = |all: &[f64]| rows.iter().map(|r| all[*r as usize]).collect();
-    let n_outputs = if matrix.problem == ProblemType::Multiclass { matrix.n_classes } else { 1 };
-    Labels { label: of(&matrix.label), weight: matrix.weight.as_deref().map(of), n_outputs }
-}
-
 /// What a shard keeps.
 pub(super) struct State {
     binned: Arc<Binned>,
@@ -61,18 +39,9 @@ pub(super) struct State {
     run: usize,
     n_trees: usize,
     pub(super) rows: ScoredRows,
-    tree: Option<Tree>,
+    /// Those of the tree that grows, and how many trees are before it.
+    tree: Option<(usize, PartedRows)>,
     scratch: Vec<u32>,
-}
-
-/// The rows of a tree that grows.
-struct Tree {
-    /// How many trees are before it.
-    number: usize,
-    /// Grouped by node, ascending in each.
-    rows: Vec<u32>,
-    /// By node.
-    ranges: Vec<Range<usize>>,
 }
 
 impl State {
@@ -101,7 +70,7 @@ impl State {
         let row_bins = RowBins::new(&binned);
         let bytes_of_row = binned.columns.len() + row_bins.bytes_of_row() + 48 + 16 * labels.n_outputs;
         let bytes = rows.len() * bytes_of_row;
-        let rows = ScoredRows::new(&binned, &labels, at.loss, at.draw, first(shard), &at.base);
+        let rows = ScoredRows::new(&binned, &labels, at.loss, at.draw, first_row(shard), &at.base);
         let (max_bins, scratch) = (*max_bins, Vec::new());
         let mut state = Self { binned, row_bins, max_bins, run: at.run, n_trees: 0, rows, tree: None, scratch };
         state.rows.begin();
@@ -146,12 +115,12 @@ impl State {
     pub(super) fn fill(&mut self, fill: &Fill) -> Vec<i64> {
         self.part(fill);
         let mut answer = vec![0];
-        let Some(tree) = &self.tree else { return answer };
+        let Some((_, tree)) = &self.tree else { return answer };
         if fill.nodes.contains(&0) {
-            let total = tree.rows.par_iter().map(|row| self.rows.sums[*row as usize]).reduce(|| [0, 0], plus);
+            let total = tree.of_node(0).par_iter().map(|row| self.rows.sums[*row as usize]).reduce(|| [0, 0], plus);
             answer.extend(total);
         }
-        let of_node = |node: &usize| self.histograms(&tree.rows[tree.ranges[*node].clone()], &fill.features);
+        let of_node = |node: &usize| self.histograms(tree.of_node(*node), &fill.features);
         let by_node: Vec<Vec<Histogram>> = fill.nodes.par_iter().map(of_node).collect();
         for histograms in by_node {
             for (feature, histogram) in fill.features.iter().zip(&histograms) {
@@ -164,20 +133,14 @@ impl State {
 
     /// Parts the rows of the tree that grows as far as it has grown.
     fn part(&mut self, Fill { output, row_seed, bounds, splits, .. }: &Fill) {
-        if self.tree.as_ref().is_none_or(|tree| tree.number != self.n_trees) {
+        if self.tree.as_ref().is_none_or(|(number, _)| *number != self.n_trees) {
             self.rows.update_sums(*output, bounds.scale());
             let mut rows = Vec::new();
             self.rows.sample(&mut rows, *row_seed);
-            let whole = 0..rows.len();
-            self.tree = Some(Tree { number: self.n_trees, rows, ranges: vec![whole] });
+            self.tree = Some((self.n_trees, PartedRows::new(rows)));
         }
-        let Some(tree) = &mut self.tree else { return };
-        for Parting { node, feature, left_bins } in &splits[tree.ranges.len() / 2..] {
-            let range = tree.ranges[*node].clone();
-            let bins = &self.binned.columns[*feature];
-            let n_left = partition(&mut tree.rows[range.clone()], bins, left_bins, &mut self.scratch);
-            let middle = range.start + n_left;
-            tree.ranges.extend([range.start..middle, middle..range.end]);
+        if let Some((_, tree)) = &mut self.tree {
+            tree.part(splits, &self.binned, &mut self.scratch);
         }
     }
 

@@ -63,6 +63,33 @@ impl BinnedTree {
     }
 }
 
+/// The inner nodes of a tree that grows, and where its leaves hang.
+#[derive(Debug)]
+pub(crate) struct GrowingNodes {
+    pub(crate) nodes: Vec<BinnedNode>,
+    /// By leaf, the node and side that point there.
+    parents: Vec<Option<(usize, bool)>>,
+}
+
+impl GrowingNodes {
+    /// A tree of one leaf.
+    pub(crate) fn new() -> Self {
+        Self { nodes: Vec::new(), parents: vec![None] }
+    }
+
+    /// Makes a leaf a node: its left child is the leaf from now on, the right one a new leaf after all others.
+    pub(crate) fn split(&mut self, leaf: usize, test: BinTest) {
+        let (node, right) = (self.nodes.len(), self.parents.len());
+        if let Some((parent, is_left)) = self.parents[leaf] {
+            let side = if is_left { &mut self.nodes[parent].left } else { &mut self.nodes[parent].right };
+            *side = Child::Node(node);
+        }
+        self.parents[leaf] = Some((node, true));
+        self.parents.push(Some((node, false)));
+        self.nodes.push(BinnedNode { test, left: Child::Leaf(leaf), right: Child::Leaf(right) });
+    }
+}
+
 /// Puts a bin into a set.
 pub(crate) fn insert(set: &mut BinSet, bin: usize) {
     set[bin >> 6] |= 1 << (bin & 63);

@@ -1,16 +1,96 @@
 //! What algorithms of trees look at in rows that lie in shards: what the rows are like, and what bins are found from.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::bins::{Meaning, Sample, stride};
+use super::binned_tree::BinSet;
+use super::bins::{Binned, Meaning, Sample, stride};
+use super::partition::partition;
 use crate::estimator::ProblemType;
-use crate::estimator::sharded::{Outline, Shard, ShardRows, Shards, wrong_answer};
+use crate::estimator::sharded::{Outline, Shard, ShardRows, Shards, kept, wrong_answer};
 use crate::estimator::support::chunks::add_into;
-use crate::estimator::support::training;
-use crate::matrix::FeatureKind;
+use crate::estimator::support::training::{self, Labels};
+use crate::matrix::{FeatureKind, Matrix};
 use crate::{MlError, Result};
+
+/// The first number of an answer of a shard that has lost its rows; else it is 0.
+pub(crate) const LOST: i64 = 1;
+
+/// How a node's rows are parted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Parting {
+    pub(crate) node: usize,
+    pub(crate) feature: usize,
+    pub(crate) left_bins: BinSet,
+}
+
+/// How a tree's rows are parted: the `i`th parting makes the nodes `2 i + 1` and `2 i + 2`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Partings {
+    /// How many were told before.
+    pub(crate) before: usize,
+    pub(crate) new: Vec<Parting>,
+}
+
+/// The rows of a tree that grows.
+#[derive(Debug)]
+pub(crate) struct PartedRows {
+    /// Grouped by leaf, ascending in each.
+    rows: Vec<u32>,
+    /// By node.
+    ranges: Vec<Range<usize>>,
+}
+
+impl PartedRows {
+    /// Rows of one node.
+    pub(crate) fn new(rows: Vec<u32>) -> Self {
+        let whole = 0..rows.len();
+        Self { rows, ranges: vec![whole] }
+    }
+
+    /// The rows of a node.
+    pub(crate) fn of_node(&self, node: usize) -> &[u32] {
+        &self.rows[self.ranges[node].clone()]
+    }
+
+    /// Parts rows as far as they were not yet; whether those partings are known that are not told.
+    pub(crate) fn part(&mut self, partings: &Partings, binned: &Binned, scratch: &mut Vec<u32>) -> bool {
+        let Some(done) = (self.ranges.len() / 2).checked_sub(partings.before) else { return false };
+        for Parting { node, feature, left_bins } in partings.new.iter().skip(done) {
+            let range = self.ranges[*node].clone();
+            let n_left = partition(&mut self.rows[range.clone()], &binned.columns[*feature], left_bins, scratch);
+            let middle = range.start + n_left;
+            self.ranges.extend([range.start..middle, middle..range.end]);
+        }
+        true
+    }
+}
+
+/// The number of a shard's first row among those of all shards.
+pub(crate) fn first_row(shard: &dyn Shard) -> u64 {
+    (shard.number() as u64) << 32
+}
+
+/// The labels of a shard's rows, which were looked at.
+///
+/// # Errors
+/// A shard that cannot be read.
+pub(crate) fn labels(shard: &dyn Shard) -> Result<Arc<Labels>> {
+    kept(shard, "labels", || {
+        let ShardRows { matrix, rows } = shard.read()?;
+        let labels = labels_of(&matrix, &rows);
+        Ok((labels, 16 * rows.len()))
+    })
+}
+
+/// The labels of rows that were looked at.
+pub(crate) fn labels_of(matrix: &Matrix, rows: &[u32]) -> Labels {
+    let of = |all: &[f64]| rows.iter().map(|r| all[*r as usize]).collect();
+    let n_outputs = if matrix.problem == ProblemType::Multiclass { matrix.n_classes } else { 1 };
+    Labels { label: of(&matrix.label), weight: matrix.weight.as_deref().map(of), n_outputs }
+}
 
 /// A look at a shard's rows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +120,7 @@ impl Look {
 }
 
 /// How many numbers of a survey stand before the counts of classes.
-const HEAD: usize = 5;
+const HEAD: usize = 6;
 
 fn survey(ShardRows { matrix, rows }: &ShardRows) -> Vec<f64> {
     let count = |is_so: &dyn Fn(f64) -> bool, all: &[f64]| rows.iter().filter(|r| is_so(all[**r as usize])).count();
@@ -54,6 +134,7 @@ fn survey(ShardRows { matrix, rows }: &ShardRows) -> Vec<f64> {
         weights.map_or(rows.len(), |weights| count(&|w| w > 0.0, weights)),
         count(&is_wrong, &matrix.label),
         count(&|label| label < 0.0, &matrix.label),
+        usize::from(weights.is_some()),
     ];
     let of_classes = (0..n_classes).map(|class| count(&|label| label == class as f64, &matrix.label));
     of_rows.into_iter().chain(of_classes).map(|n| n as f64).collect()
@@ -91,6 +172,8 @@ pub(crate) struct ShardedRows<'a> {
     n_rows: Vec<usize>,
     /// How many labels are below 0.
     pub(crate) negative: usize,
+    /// Whether they have weights.
+    pub(crate) is_weighted: bool,
 }
 
 impl<'a> ShardedRows<'a> {
@@ -115,7 +198,7 @@ impl<'a> ShardedRows<'a> {
         }
         check(outline, &all)?;
         let n_rows = answers.iter().map(|answer| answer[0] as usize).collect();
-        Ok(Self { shards, n_rows, negative: all[4] as usize })
+        Ok(Self { shards, n_rows, negative: all[4] as usize, is_weighted: all[5] > 0.0 })
     }
 
     /// How many rows there are to train on.

@@ -1,0 +1,175 @@
+//! A shard's rows while trees grow.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::super::sample::Sampler;
+use super::super::target::{Classes, Numbers, Target};
+use super::grow::Wanted;
+use super::{At, Kind};
+use crate::estimator::sharded::{Shard, ShardRows, kept};
+use crate::estimator::support::training::Labels;
+use crate::estimator::support::trees::{Binned, Meaning, PartedRows, first_row, labels_of};
+use crate::{MlError, Result};
+
+/// What a shard keeps.
+pub(super) struct State {
+    binned: Binned,
+    target: Box<dyn NodeSums>,
+    /// The number of the first row.
+    first: u64,
+    batch: usize,
+    trees: Vec<TreeRows>,
+    scratch: Vec<u32>,
+}
+
+/// The rows of a tree.
+struct TreeRows {
+    /// How often it sees each row.
+    counts: Vec<u8>,
+    rows: PartedRows,
+}
+
+/// Sums over a node's rows, of one kind of target.
+trait NodeSums: Send + Sync {
+    fn labels(&self) -> &Labels;
+
+    /// By bin of each of some features; with `has_total`, after those of all rows.
+    fn sums(&self, binned: &Binned, tree: &TreeRows, wanted: &Wanted, has_total: bool) -> Vec<i64>;
+}
+
+impl<T: Target> NodeSums for T {
+    fn labels(&self) -> &Labels {
+        Target::labels(self)
+    }
+
+    fn sums(
+        &self,
+        binned: &Binned,
+        TreeRows { counts, rows }: &TreeRows,
+        wanted: &Wanted,
+        has_total: bool,
+    ) -> Vec<i64> {
+        let rows = rows.of_node(wanted.node);
+        let added: Vec<T::Row> =
+            rows.iter().map(|row| self.row(*row as usize, i64::from(counts[*row as usize]))).collect();
+        let width = self.width();
+        let mut all = vec![0; if has_total { width } else { 0 }];
+        if has_total {
+            added.iter().for_each(|row| self.add(&mut all, 0, row));
+        }
+        for feature in &wanted.features {
+            let start = all.len();
+            all.resize(start + (binned.meanings[*feature].n_bins() + 1) * width, 0);
+            let (sums, bins) = (&mut all[start..], &binned.columns[*feature]);
+            for (row, added) in rows.iter().zip(&added) {
+                self.add(sums, usize::from(bins[*row as usize]), added);
+            }
+        }
+        all
+    }
+}
+
+impl State {
+    /// An answer of a shard's rows, parted as they are now; none where they are lost and not all is told.
+    pub(super) fn with<A>(shard: &dyn Shard, at: &At, answer: impl FnOnce(&Self) -> A) -> Result<Option<A>> {
+        let is_lost = Cell::new(false);
+        let gather = || match &at.meanings {
+            Some(meanings) => Self::gather(shard, at, meanings).map(|(state, bytes)| (Mutex::new(state), bytes)),
+            None => {
+                is_lost.set(true);
+                Err(MlError::Internal("a shard's rows are lost".to_owned()))
+            }
+        };
+        let state: Arc<Mutex<Self>> = match kept(shard, "random_forest", gather) {
+            Err(_) if is_lost.get() => return Ok(None),
+            state => state?,
+        };
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(state.is_brought_to(shard, at)?.then(|| answer(&state)))
+    }
+
+    fn gather(shard: &dyn Shard, at: &At, meanings: &Arc<[Meaning]>) -> Result<(Self, usize)> {
+        let ShardRows { matrix, rows } = shard.read()?;
+        let binned = Binned::by(Arc::clone(meanings), &matrix.x, &rows);
+        let labels = labels_of(&matrix, &rows);
+        let target: Box<dyn NodeSums> = match at.kind {
+            Kind::Classes => Box::new(Classes::new(labels, at.units)),
+            Kind::Numbers => Box::new(Numbers::<2>::new(labels, at.units)),
+            Kind::WeightedNumbers => Box::new(Numbers::<3>::new(labels, at.units)),
+        };
+        let bytes = rows.len() * (binned.columns.len() + 32 + 5 * at.draws.len());
+        let (first, scratch) = (first_row(shard), Vec::new());
+        let mut state = Self { binned, target, first, batch: at.batch, trees: Vec::new(), scratch };
+        state.trees = state.begin(at);
+        Ok((state, bytes))
+    }
+
+    /// The rows that trees see before they grow.
+    fn begin(&self, at: &At) -> Vec<TreeRows> {
+        let n_rows = self.binned.n_rows;
+        let sampler = Sampler::new(at.bootstrap, at.rate);
+        let labels = self.target.labels();
+        let of_tree = |draw: &Option<u64>| {
+            let numbers = self.first..self.first + n_rows as u64;
+            let counts = draw.map_or_else(|| vec![1; n_rows], |seed| sampler.counts(seed, numbers));
+            let rows = (0..n_rows as u32).filter(|row| counts[*row as usize] > 0 && labels.counts(*row)).collect();
+            TreeRows { counts, rows: PartedRows::new(rows) }
+        };
+        at.draws.par_iter().map(of_tree).collect()
+    }
+
+    /// Parts rows as trees have grown; whether what is told was enough.
+    fn is_brought_to(&mut self, shard: &dyn Shard, at: &At) -> Result<bool> {
+        if self.batch != at.batch {
+            // Other trees may be of other bins.
+            let Some(meanings) = &at.meanings else { return Ok(false) };
+            *self = Self::gather(shard, at, meanings)?.0;
+        }
+        let Self { trees, binned, scratch, .. } = self;
+        let mut parted = trees.iter_mut().zip(&at.partings).map(|(tree, new)| tree.rows.part(new, binned, scratch));
+        Ok(parted.all(|is_known| is_known))
+    }
+
+    /// The least and the largest label of each of some nodes of each tree.
+    pub(super) fn extremes(&self, nodes: &[Vec<usize>]) -> Vec<f64> {
+        let labels = self.target.labels();
+        let of_node = |(tree, node): (&TreeRows, usize)| {
+            let of_rows = tree.rows.of_node(node).iter().map(|row| labels.label[*row as usize]);
+            let (least, largest) =
+                of_rows.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), label| (a.min(label), b.max(label)));
+            [least, largest]
+        };
+        self.nodes(nodes).flat_map(of_node).collect()
+    }
+
+    /// The weight of each of some nodes of each tree, and that of the labels; of classes, that of each.
+    pub(super) fn leaves(&self, nodes: &[Vec<usize>]) -> Vec<f64> {
+        let of_node = |(tree, node): (&TreeRows, usize)| {
+            // A leaf may have been parted in vain, which changed the order.
+            let mut rows = tree.rows.of_node(node).to_vec();
+            rows.sort_unstable();
+            self.target.labels().leaf_sums(&rows, &tree.counts)
+        };
+        self.nodes(nodes).flat_map(of_node).collect()
+    }
+
+    fn nodes<'a>(&'a self, nodes: &'a [Vec<usize>]) -> impl Iterator<Item = (&'a TreeRows, usize)> {
+        self.trees.iter().zip(nodes).flat_map(|(tree, nodes)| nodes.iter().map(move |node| (tree, *node)))
+    }
+
+    /// Sums by bin of some nodes of each tree.
+    pub(super) fn fill(&self, wanted: &[Vec<Wanted>]) -> Vec<i64> {
+        let all: Vec<(&TreeRows, &Wanted)> = self
+            .trees
+            .iter()
+            .zip(wanted)
+            .flat_map(|(tree, nodes)| nodes.iter().map(move |node| (tree, node)))
+            .collect();
+        let of_node = |(tree, node): &(&TreeRows, &Wanted)| self.target.sums(&self.binned, tree, node, node.has_total);
+        let sums: Vec<Vec<i64>> = all.par_iter().map(of_node).collect();
+        sums.concat()
+    }
+}
