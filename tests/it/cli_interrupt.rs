@@ -1,7 +1,10 @@
 //! Ctrl-C in the middle of a run.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
+use crate::cluster::{LocalCluster, processor_ticks};
 use crate::support::{Running, Workplace, until};
 
 #[test]
@@ -26,6 +29,35 @@ fn an_interrupted_run_leaves_nothing_and_can_be_run_again() {
     work.edit("train.yaml", "\n    gradient_boosted_trees: { max_iter: [400, 500], max_depth: [8, 9] }", "");
     work.succeed(&["run", "train.yaml"]);
     work.succeed(&["models", "show", "small@live"]);
+}
+
+/// How long executors are watched, and how many ticks of 10 ms they may take meanwhile for talking to the scheduler.
+const WATCHED: Duration = Duration::from_millis(500);
+const IDLE_TICKS: u64 = 10;
+
+#[test]
+fn executors_stop_when_a_run_is_interrupted() {
+    let cluster = LocalCluster::start_with(2, &["--vcores", "1"]);
+    let executors = cluster.executors();
+    let ticks_taken = || {
+        let before = processor_ticks(&executors);
+        std::thread::park_timeout(WATCHED);
+        processor_ticks(&executors) - before
+    };
+    for parallel in ["", "  parallel: rows\n  rows_per_shard: 100\n"] {
+        let work = Workplace::new();
+        work.edit("train.yaml", "  seed: 1\n", &format!("  seed: 1\n{parallel}"));
+        // Hours of work.
+        let trees = "gradient_boosted_trees: { max_iter: 90000, max_depth: 9, min_instances_per_node: 1, step_size: 0.001 }";
+        work.edit("train.yaml", "logistic_regression:\n      reg_param: [0.01, 0.1]", trees);
+        let mut run =
+            Running::start(&mut work.command(&["run", "train.yaml", "--json", "--cluster", &cluster.address]));
+        run.wait_for(|event| event["event"] == "step_started" && event["step"] == "grid");
+        until("executors are busy", || (ticks_taken() > 2 * IDLE_TICKS).then_some(()));
+        run.signal("INT");
+        assert_eq!(run.ended(), Some(130));
+        until("executors are idle", || (ticks_taken() < IDLE_TICKS).then_some(()));
+    }
 }
 
 /// What a training run found, by the record that it printed.
