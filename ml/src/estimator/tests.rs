@@ -277,9 +277,7 @@ fn other_columns_are_refused() {
 
 /// The estimators that train over shards, with weights or without.
 fn all_sharded() -> impl Iterator<Item = (Arc<dyn Estimator>, Matrix, Vec<Params>)> {
-    let is_sharded = |(estimator, matrix, _): &(Box<dyn Estimator>, Matrix, _)| {
-        estimator.sharded().is_some() && matrix.problem != ProblemType::Multiclass
-    };
+    let is_sharded = |(estimator, ..): &(Box<dyn Estimator>, _, _)| estimator.sharded().is_some();
     all().into_iter().filter(is_sharded).flat_map(|(estimator, matrix, candidates)| {
         let weighted = Matrix { weight: Some(some_weights(matrix.x.n_rows)), ..matrix.clone() };
         let of_the_same: Arc<dyn Estimator> = estimator.into();

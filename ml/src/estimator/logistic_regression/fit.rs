@@ -19,33 +19,39 @@ type Fitted = Result<LogisticRegressionModel>;
 
 pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
     let parsed = parse(candidates);
-    let target = match Target::new(matrix, rows) {
+    let Target { rows, label, classes } = match Target::new(matrix, rows) {
         Ok(target) => target,
         Err(e) => return training::failed(parsed, &e),
     };
-    let design = |has_intercept| Design::new(matrix, &target.rows, &target.label, has_intercept);
-    fit_groups(
-        super::NAME,
-        parsed,
-        |p| p.fit_intercept,
-        design,
-        |design, members| match &target.classes {
-            None => fit_binary(&matrix.x.features, design, members, ctx),
-            Some(classes) => fit_multiclass(matrix, classes, design, members, ctx),
-        },
-    )
+    let design = |has_intercept| Design::new(matrix, &rows, &label, has_intercept);
+    fit_all(parsed, &matrix.x.features, classes.as_ref(), design, ctx)
 }
 
 pub(super) fn fit_shards(shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
     let parsed = parse(candidates);
     let outline = shards.outline();
-    let is_binary = training::is_for("logistic_regression over shards", outline.problem, &[ProblemType::Binary]);
-    let rows = match is_binary.and_then(|()| ShardedRows::new(shards)) {
+    let is_known = training::is_for(super::NAME, outline.problem, &super::PROBLEMS);
+    let rows = match is_known.and_then(|()| ShardedRows::new(shards)) {
         Ok(rows) => rows,
         Err(e) => return training::failed(parsed, &e),
     };
+    let classes = (outline.problem == ProblemType::Multiclass).then(|| Classes::new(rows.class_weights()));
     let design = |has_intercept| Ok(rows.design(has_intercept));
-    let fit = |design: &_, members| fit_binary(&outline.features, design, members, ctx);
+    fit_all(parsed, &outline.features, classes.as_ref(), design, ctx)
+}
+
+/// Fits candidates on rows wherever they are; classes are those of a multiclass problem.
+fn fit_all<P: Passes>(
+    parsed: Vec<Result<ElasticNet>>,
+    features: &Arc<[Feature]>,
+    classes: Option<&Classes>,
+    design: impl Fn(bool) -> Result<P>,
+    ctx: &FitContext,
+) -> Vec<Fitted> {
+    let fit = |rows: &P, members| match classes {
+        None => fit_binary(features, rows, members, ctx),
+        Some(classes) => fit_multiclass(features, classes, rows, members, ctx),
+    };
     fit_groups(super::NAME, parsed, |p| p.fit_intercept, design, fit)
 }
 
@@ -63,61 +69,51 @@ struct Target {
     classes: Option<Classes>,
 }
 
-/// The classes that training rows have.
+/// The classes of a multiclass problem, some of which training rows may not have.
 struct Classes {
-    /// The class of each row, as its place in `present`.
-    label: Vec<u32>,
-    /// Their numbers, ascending.
+    /// The numbers of those that rows have, ascending.
     present: Vec<usize>,
+    /// By class, its place in `present`; 0 for an absent one.
+    places: Vec<u32>,
     /// The logarithm of the weight of each present class.
     log_weights: Vec<f64>,
-    /// How many classes there are, absent ones among them.
-    n_classes: usize,
 }
 
 impl Target {
     fn new(matrix: &Matrix, rows: &[u32]) -> Result<Self> {
         training::is_for(super::NAME, matrix.problem, &super::PROBLEMS)?;
         let rows = Rows::new(matrix, rows)?;
-        let classes = match matrix.problem {
-            ProblemType::Multiclass => Some(Classes::new(matrix, &rows)?),
-            _ => None,
-        };
-        let label = match classes {
-            Some(_) => rows.numbers.iter().map(|&r| matrix.label[r as usize]).collect(),
-            None => training::binary_labels(matrix, &rows.numbers)?,
-        };
-        Ok(Self { rows, label: label.into(), classes })
+        if matrix.problem != ProblemType::Multiclass {
+            let label = training::binary_labels(matrix, &rows.numbers)?.into();
+            return Ok(Self { rows, label, classes: None });
+        }
+        let label = training::class_labels(matrix, &rows.numbers)?;
+        let mut weights = vec![0.0; matrix.n_classes];
+        label.iter().enumerate().for_each(|(i, class)| weights[*class as usize] += rows.weight(i));
+        let label = label.into_iter().map(f64::from).collect();
+        Ok(Self { rows, label, classes: Some(Classes::new(&weights)) })
     }
 }
 
 impl Classes {
-    fn new(matrix: &Matrix, rows: &Rows) -> Result<Self> {
-        let class = training::class_labels(matrix, &rows.numbers)?;
-        let mut weights = vec![0.0; matrix.n_classes];
-        class.iter().enumerate().for_each(|(i, class)| weights[*class as usize] += rows.weight(i));
-        let present: Vec<usize> = (0..matrix.n_classes).filter(|class| weights[*class] > 0.0).collect();
-        let mut places = vec![0; matrix.n_classes];
+    /// Those of these weights; absent ones have the weight 0.
+    fn new(weights: &[f64]) -> Self {
+        let present: Vec<usize> = (0..weights.len()).filter(|class| weights[*class] > 0.0).collect();
+        let mut places = vec![0; weights.len()];
         present.iter().zip(0..).for_each(|(class, place)| places[*class] = place);
-        Ok(Self {
-            label: class.iter().map(|class| places[*class as usize]).collect(),
-            log_weights: present.iter().map(|class| ln(weights[*class])).collect(),
-            present,
-            n_classes: matrix.n_classes,
-        })
+        Self { log_weights: present.iter().map(|class| ln(weights[*class])).collect(), present, places }
     }
 
     /// A model of all classes from the points of the present ones.
-    fn model(&self, matrix: &Matrix, design: &Design, points: &Points) -> LogisticRegressionModel {
-        let columns = design.columns();
+    fn model(&self, features: &Arc<[Feature]>, columns: &Columns, points: &Points) -> LogisticRegressionModel {
         let points = centred(columns, points);
         let mut absent = vec![0.0; columns.n_coordinates()];
         absent[columns.intercept()] = f64::NEG_INFINITY;
         let weights = |class| {
             let point = self.present.iter().position(|present| *present == class).map_or(&absent, |i| &points[i]);
-            LinearWeights::new(Arc::clone(&matrix.x.features), columns, point)
+            LinearWeights::new(Arc::clone(features), columns, point)
         };
-        LogisticRegressionModel::new((0..self.n_classes).map(weights).collect())
+        LogisticRegressionModel::new((0..self.places.len()).map(weights).collect())
     }
 }
 
@@ -150,13 +146,14 @@ fn fit_binary(
 }
 
 fn fit_multiclass(
-    matrix: &Matrix,
+    features: &Arc<[Feature]>,
     classes: &Classes,
-    design: &Design,
+    rows: &impl Passes,
     members: Members<ElasticNet>,
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
-    let mut solver = match MultinomialSolver::new(design, &classes.label, classes.present.len()) {
+    let columns = rows.columns();
+    let mut solver = match MultinomialSolver::new(rows, &classes.places, classes.present.len()) {
         Ok(solver) => solver,
         Err(e) => {
             let text = e.to_string();
@@ -165,9 +162,9 @@ fn fit_multiclass(
     };
     let solve = |params: &ElasticNet, start: Option<Points>| {
         let start = start.unwrap_or_else(|| solver.start(&classes.log_weights));
-        solver.solve(&penalty(design.columns(), params), stop(params), start, ctx)
+        solver.solve(&penalty(columns, params), stop(params), start, ctx)
     };
-    path(members, solve, |points| classes.model(matrix, design, points))
+    path(members, solve, |points| classes.model(features, columns, points))
 }
 
 fn penalty(columns: &Columns, params: &ElasticNet) -> Penalty {

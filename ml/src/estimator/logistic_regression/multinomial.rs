@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use crate::estimator::FitContext;
-use crate::estimator::support::linear::{ClassEvaluation, Design, Passes, Penalty, Quadratic, Stop};
+use crate::estimator::support::linear::{ClassEvaluation, Passes, Penalty, Quadratic, Stop};
 use crate::{MlError, Result};
 
 /// What blocks are multiplied by. On the directions that change probabilities, a row's Hessian is one to two times its
@@ -34,12 +34,12 @@ const MOST_NUMBERS: usize = 1 << 28;
 /// A point of the optimiser for each class.
 pub(super) type Points = Vec<Vec<f64>>;
 
-/// A solver over one design that keeps its blocks between candidates.
+/// A solver over the rows of one fit that keeps its blocks between candidates.
 #[derive(Debug)]
-pub(super) struct MultinomialSolver<'a> {
-    design: &'a Design,
-    /// The class of each row, all of which are there.
-    label: &'a [u32],
+pub(super) struct MultinomialSolver<'a, P> {
+    rows: &'a P,
+    /// The point of each class that rows have.
+    places: &'a [u32],
     free: Vec<bool>,
     blocks: Option<Vec<Vec<f64>>>,
 }
@@ -50,26 +50,26 @@ struct Step {
     promise: f64,
 }
 
-impl<'a> MultinomialSolver<'a> {
+impl<'a, P: Passes> MultinomialSolver<'a, P> {
     /// # Errors
     /// More classes and columns than memory is for.
-    pub(super) fn new(design: &'a Design, label: &'a [u32], n_classes: usize) -> Result<Self> {
-        let d = design.columns().n_coordinates();
+    pub(super) fn new(rows: &'a P, places: &'a [u32], n_classes: usize) -> Result<Self> {
+        let d = rows.columns().n_coordinates();
         if n_classes * d * d > MOST_NUMBERS {
             return Err(MlError::Invalid(format!(
                 "{n_classes} classes of {d} columns in the one-hot view take more than 2 GiB; take fewer columns, \
                  or gradient_boosted_trees"
             )));
         }
-        let free = (0..d).map(|j| design.columns().is_free(j)).collect();
-        Ok(Self { design, label, free, blocks: None })
+        let free = (0..d).map(|j| rows.columns().is_free(j)).collect();
+        Ok(Self { rows, places, free, blocks: None })
     }
 
     /// The points without coefficients, from which a path starts; intercepts count where there are some.
     pub(super) fn start(&self, intercepts: &[f64]) -> Points {
-        let place = self.design.columns().intercept();
+        let place = self.rows.columns().intercept();
         let point = |intercept: &f64| {
-            let mut point = vec![0.0; self.design.columns().n_coordinates()];
+            let mut point = vec![0.0; self.rows.columns().n_coordinates()];
             point[place] = if self.free[place] { *intercept } else { 0.0 };
             point
         };
@@ -79,11 +79,11 @@ impl<'a> MultinomialSolver<'a> {
     /// Minimises the objective from points.
     ///
     /// # Errors
-    /// Cancellation.
+    /// Cancellation, a pass that failed.
     pub(super) fn solve(&mut self, penalty: &Penalty, stop: Stop, start: Points, ctx: &FitContext) -> Result<Points> {
         let mut points = start;
         settle(&mut points, penalty);
-        let mut here = self.design.evaluate_classes(self.label, &points);
+        let mut here = self.rows.evaluate_classes(self.places, &points)?;
         let mut last_promise = f64::INFINITY;
         let mut age = 0;
         for _ in 0..stop.max_iter.saturating_mul(STEPS_PER_ITERATION) {
@@ -91,19 +91,19 @@ impl<'a> MultinomialSolver<'a> {
             let objective = here.loss + of(penalty, &points);
             let goal = GOAL * stop.goal(objective);
             let mut fresh = self.blocks.is_none();
-            let mut step = self.step(&points, &here, penalty, goal);
+            let mut step = self.step(&points, &here, penalty, goal)?;
             age = if fresh { 0 } else { age + 1 };
             if age >= STEPS_PER_BLOCK && -step.promise > goal && -step.promise > SLOW * last_promise {
                 self.blocks = None;
                 age = 0;
                 fresh = true;
-                step = self.step(&points, &here, penalty, goal);
+                step = self.step(&points, &here, penalty, goal)?;
             }
             last_promise = -step.promise;
             if -step.promise <= goal {
                 break;
             }
-            match self.search(&points, objective, &step, penalty) {
+            match self.search(&points, objective, &step, penalty)? {
                 Some(next) => (points, here) = next,
                 None if fresh => break,
                 None => self.blocks = None,
@@ -112,10 +112,10 @@ impl<'a> MultinomialSolver<'a> {
         Ok(points)
     }
 
-    fn step(&mut self, points: &Points, here: &ClassEvaluation, penalty: &Penalty, goal: f64) -> Step {
+    fn step(&mut self, points: &Points, here: &ClassEvaluation, penalty: &Penalty, goal: f64) -> Result<Step> {
         let blocks = match self.blocks.take() {
             Some(blocks) => blocks,
-            None => points.iter().map(|point| self.block(here, point)).collect(),
+            None => self.new_blocks(points)?,
         };
         let minimise = |(class, hessian): (usize, &Vec<f64>)| {
             let (gradient, at) = (&here.gradients[class], &points[class]);
@@ -127,13 +127,13 @@ impl<'a> MultinomialSolver<'a> {
         let slopes = here.gradients.iter().flatten();
         let moves = to.iter().flatten().zip(points.iter().flatten());
         let linear: f64 = slopes.zip(moves).map(|(g, (v, b))| g * (v - b)).sum();
-        Step { promise: linear + of(penalty, &to) - of(penalty, points), to }
+        Ok(Step { promise: linear + of(penalty, &to) - of(penalty, points), to })
     }
 
-    fn block(&self, here: &ClassEvaluation, point: &[f64]) -> Vec<f64> {
-        let mut block = self.design.class_hessian(&here.log_sums, point);
-        block.iter_mut().for_each(|h| *h *= DAMPING);
-        block
+    fn new_blocks(&self, points: &Points) -> Result<Vec<Vec<f64>>> {
+        let mut blocks = self.rows.class_hessians(points)?;
+        blocks.iter_mut().flatten().for_each(|h| *h *= DAMPING);
+        Ok(blocks)
     }
 
     /// Halves the step until the objective falls enough; nothing if it never fell.
@@ -143,19 +143,19 @@ impl<'a> MultinomialSolver<'a> {
         objective: f64,
         step: &Step,
         penalty: &Penalty,
-    ) -> Option<(Points, ClassEvaluation)> {
+    ) -> Result<Option<(Points, ClassEvaluation)>> {
         let mut share = 1.0;
         for _ in 0..=MAX_HALVINGS {
             let mut next = between(points, &step.to, share);
             settle(&mut next, penalty);
-            let evaluation = self.design.evaluate_classes(self.label, &next);
+            let evaluation = self.rows.evaluate_classes(self.places, &next)?;
             let reached = evaluation.loss + of(penalty, &next);
             if reached <= objective + SUFFICIENT_DECREASE * share * step.promise + ROUNDING * objective.abs() {
-                return Some((next, evaluation));
+                return Ok(Some((next, evaluation)));
             }
             share *= 0.5;
         }
-        None
+        Ok(None)
     }
 }
 

@@ -3,7 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::estimator::FitContext;
 use crate::estimator::support::testing::{
-    check_weights, data_set, fixture, labelled_data, linear_data, linear_fixture, params, some_weights, unit,
+    TestShards, check_weights, data_set, fixture, labelled_data, linear_data, linear_fixture, params, some_weights,
+    unit,
 };
 use crate::matrix::{FeatureKind, FeatureValues};
 
@@ -161,14 +162,62 @@ fn rows_of_weight_0_are_as_if_absent() {
 
 #[test]
 fn a_class_without_rows_is_all_but_impossible() {
-    let mut matrix = labelled_data(1_000, "class");
-    matrix.n_classes = 5;
-    matrix.label = matrix.label.iter().map(|y| y + f64::from(u8::from(*y == 2.0))).collect();
+    let matrix = some_classes(1_000);
     let model = fit_one(&matrix, Params::new());
     assert_eq!(model.n_outputs(), 5);
     let scores = model.predict(&matrix.x).unwrap();
     for row in scores.chunks_exact(5) {
         assert!(row[2] < 1e-300 && row[4] < 1e-300 && (row.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{row:?}");
+    }
+}
+
+/// Of five classes, two without rows.
+fn some_classes(n: usize) -> Matrix {
+    let mut matrix = labelled_data(n, "class");
+    matrix.n_classes = 5;
+    matrix.label = matrix.label.iter().map(|y| y + f64::from(u8::from(*y == 2.0))).collect();
+    matrix
+}
+
+#[test]
+fn classes_over_shards_are_those_in_memory() {
+    let mut matrix = some_classes(3_000);
+    let all: Vec<u32> = (0..3_000).collect();
+    let candidates = [
+        json!({}),
+        json!({"reg_param": 0.02, "elastic_net_param": 1.0}),
+        json!({"reg_param": 0.05, "fit_intercept": false, "standardization": false}),
+    ]
+    .map(params);
+    for weight in [None, Some(some_weights(3_000))] {
+        matrix.weight = weight;
+        let in_memory = fit::fit(&matrix, &all, &candidates, &FitContext::new(0));
+        for n_shards in [1, 5] {
+            let shards = TestShards::new(&LogisticRegression, &matrix, n_shards, false);
+            let sharded = fit::fit_shards(&shards, &candidates, &FitContext::new(0));
+            for ((ours, theirs), candidate) in sharded.into_iter().zip(&in_memory).zip(&candidates) {
+                let (ours, theirs) = (ours.unwrap(), theirs.as_ref().unwrap());
+                assert_eq!([2, 4].map(|class| ours.intercepts()[class]), [f64::NEG_INFINITY; 2]);
+                let (ours, theirs) = (ours.predict(&matrix.x).unwrap(), theirs.predict(&matrix.x).unwrap());
+                let furthest = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(furthest < 1e-7, "{candidate:?} over {n_shards} shards is {furthest} off");
+            }
+        }
+    }
+}
+
+#[test]
+fn labels_that_are_no_classes_are_found_over_shards_too() {
+    let matrix = some_classes(300);
+    let with_first = |label: f64| [&[label], &matrix.label[1..]].concat();
+    for label in [with_first(0.5), with_first(5.0), with_first(-1.0), with_first(f64::NAN), vec![3.0; 300]] {
+        let wrong = Matrix { label: label.into(), ..matrix.clone() };
+        let all: Vec<u32> = (0..300).collect();
+        let in_memory = fit::fit(&wrong, &all, &[Params::new()], &FitContext::new(0)).remove(0);
+        let shards = TestShards::new(&LogisticRegression, &wrong, 3, false);
+        let sharded = fit::fit_shards(&shards, &[Params::new()], &FitContext::new(0)).remove(0);
+        let (ours, theirs) = (sharded.unwrap_err().to_string(), in_memory.unwrap_err().to_string());
+        assert_eq!(ours.split(';').next(), theirs.split(", got").next().and_then(|text| text.split(';').next()));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Checks of training data and artifacts that every estimator makes.
 
+use std::fmt::Display;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -40,21 +42,30 @@ pub(crate) fn class_labels(matrix: &Matrix, rows: &[u32]) -> Result<Vec<u32>> {
     let mut labels = Vec::with_capacity(rows.len());
     for &row in rows {
         let label = matrix.label[row as usize];
-        let class = label as usize;
-        if class as f64 != label || class >= n {
+        let Some(class) = class_of(label, n) else {
             return Err(MlError::Invalid(format!("the label must be a whole number from 0, below {n}, got {label}")));
-        }
+        };
         is_present[class] = true;
         labels.push(class as u32);
     }
     if is_present.iter().filter(|present| **present).count() < 2 {
         let class = labels.first().map_or("none".to_owned(), u32::to_string);
-        return Err(MlError::Invalid(format!(
-            "the label has one class only: all {} training rows are {class}; at least two classes are needed",
-            labels.len()
-        )));
+        return Err(one_of_classes(class, labels.len()));
     }
     Ok(labels)
+}
+
+/// The number of the class that a label is; none if it is no class.
+pub(crate) fn class_of(label: f64, n_classes: usize) -> Option<usize> {
+    let class = label as usize;
+    (class as f64 == label && class < n_classes).then_some(class)
+}
+
+/// Labels of a multiclass problem that are all of one class.
+pub(crate) fn one_of_classes(class: impl Display, n_rows: usize) -> MlError {
+    MlError::Invalid(format!(
+        "the label has one class only: all {n_rows} training rows are {class}; at least two classes are needed"
+    ))
 }
 
 /// The labels of the rows to train on, as numbers.

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::design::{BLOCK, Coefficients, GRADIENT_CHUNK, GradientSums};
-use super::{Design, Passes};
+use super::columns::Sums;
+use super::design::{BLOCK, Coefficients, GRADIENT_CHUNK, GradientSums, HessianSums};
+use super::{Columns, Design, Passes};
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::math::{exp, ln};
 
@@ -12,93 +13,129 @@ use crate::estimator::support::math::{exp, ln};
 pub(crate) struct ClassEvaluation {
     pub(crate) loss: f64,
     pub(crate) gradients: Vec<Vec<f64>>,
-    /// By row: the logarithm of the sum of `e^margin` over the classes.
-    pub(crate) log_sums: Vec<f64>,
 }
 
-/// Sums of one chunk.
-struct ClassSums {
-    loss: f64,
-    gradients: Vec<GradientSums>,
-    log_sums: Vec<f64>,
+impl ClassEvaluation {
+    /// The mean loss and the mean gradients of the classes' sums.
+    pub(super) fn new(columns: &Columns, sums: &[GradientSums]) -> Self {
+        Self {
+            loss: sums.iter().map(|sums| sums.loss).sum::<f64>() / columns.total_weight,
+            gradients: sums.iter().map(|sums| columns.gradient(sums)).collect(),
+        }
+    }
 }
 
 impl Design {
-    /// The weighted mean log loss and its gradients, in one pass; labels are class numbers in the order of the rows.
-    pub(crate) fn evaluate_classes(&self, label: &[u32], points: &[Vec<f64>]) -> ClassEvaluation {
-        let columns = self.columns();
-        let coefficients: Vec<Coefficients> = points.iter().map(|point| columns.row_coefficients(point)).collect();
-        let zero = || points.iter().map(|_| GradientSums::zero(columns)).collect();
-        let sums = fold_chunks(
+    /// By class, sums of the log loss of its rows and of the gradient by its point; `places` has the point of each class.
+    pub(super) fn class_gradient_sums(&self, places: &[u32], points: &[Vec<f64>]) -> Vec<GradientSums> {
+        let coefficients = self.class_coefficients(points);
+        let zero = || points.iter().map(|_| GradientSums::zero(self.columns())).collect();
+        fold_chunks(
             self.n_rows(),
             GRADIENT_CHUNK,
-            ClassSums { loss: 0.0, gradients: zero(), log_sums: Vec::with_capacity(self.n_rows()) },
-            |range| {
-                let sums = ClassSums { loss: 0.0, gradients: zero(), log_sums: Vec::with_capacity(range.len()) };
-                self.class_gradients_of(range, label, &coefficients, sums)
-            },
-            ClassSums::merge,
-        );
-        let gradients = sums.gradients.iter().map(|sums| columns.gradient(sums)).collect();
-        ClassEvaluation { loss: sums.loss / columns.total_weight, gradients, log_sums: sums.log_sums }
+            zero(),
+            |range| self.class_gradients_of(range, places, &coefficients, zero()),
+            |into: &mut Vec<_>, part| into.iter_mut().zip(part).for_each(|(into, part)| into.merge(part)),
+        )
     }
 
-    /// The part of the log loss' Hessian that is one class' own, at its point and the rows' log sums.
-    pub(crate) fn class_hessian(&self, log_sums: &[f64], point: &[f64]) -> Vec<f64> {
+    /// Of some classes, sums of the part of the log loss' Hessian that is a class' own.
+    pub(super) fn class_hessian_sums<'a>(
+        &'a self,
+        points: &'a [Vec<f64>],
+        classes: Range<usize>,
+    ) -> impl Iterator<Item = HessianSums> + 'a {
+        let log_sums = self.log_sums(points);
         let curvature = |margin: f64, log_sum: f64| {
             let p = exp(margin - log_sum);
             p * (1.0 - p).max(0.0)
         };
-        self.columns().hessian(&self.hessian_sums(curvature, log_sums, point))
+        points[classes].iter().map(move |point| self.hessian_sums(curvature, &log_sums, point))
+    }
+
+    fn class_coefficients(&self, points: &[Vec<f64>]) -> Vec<Coefficients> {
+        points.iter().map(|point| self.columns().row_coefficients(point)).collect()
+    }
+
+    /// By row, the logarithm of the sum of `e^margin` over the classes.
+    fn log_sums(&self, points: &[Vec<f64>]) -> Vec<f64> {
+        let coefficients = self.class_coefficients(points);
+        let of_chunk = |rows: Range<usize>| {
+            let mut log_sums = Vec::with_capacity(rows.len());
+            self.for_each_block(rows, &coefficients, |range, margins| {
+                let (largest, totals) = exponentiate(margins, range.len());
+                log_sums.extend((0..range.len()).map(|i| largest[i] + ln(totals[i])));
+            });
+            log_sums
+        };
+        let all = Vec::with_capacity(self.n_rows());
+        fold_chunks(self.n_rows(), GRADIENT_CHUNK, all, of_chunk, |into: &mut Vec<f64>, part| into.extend(part))
     }
 
     fn class_gradients_of(
         &self,
         rows: Range<usize>,
-        label: &[u32],
+        places: &[u32],
         coefficients: &[Coefficients],
-        mut sums: ClassSums,
-    ) -> ClassSums {
+        mut sums: Vec<GradientSums>,
+    ) -> Vec<GradientSums> {
+        self.for_each_block(rows, coefficients, |range, margins| {
+            let labels = self.labels_of(range.clone());
+            let mut own = [0; BLOCK];
+            own.iter_mut().zip(labels).for_each(|(own, label)| *own = places[*label as usize] as usize);
+            let own = &own[..labels.len()];
+            let losses = slopes_in_place(margins, own, self.weights_of(range.clone()));
+            own.iter().zip(losses).for_each(|(own, loss)| sums[*own].loss += loss);
+            for (slopes, into) in margins.iter().zip(&mut sums) {
+                self.add_gradient(range.clone(), &slopes[..labels.len()], into);
+            }
+        });
+        sums
+    }
+
+    /// Gives `work` the rows of each block, and their margins by class.
+    fn for_each_block(
+        &self,
+        rows: Range<usize>,
+        coefficients: &[Coefficients],
+        mut work: impl FnMut(Range<usize>, &mut [[f64; BLOCK]]),
+    ) {
         let mut margins = vec![[0.0; BLOCK]; coefficients.len()];
         for start in rows.clone().step_by(BLOCK) {
             let range = start..(start + BLOCK).min(rows.end);
-            let n = range.len();
             for (coefficients, into) in coefficients.iter().zip(&mut margins) {
-                self.margins(range.clone(), coefficients, &mut into[..n]);
+                self.margins(range.clone(), coefficients, &mut into[..range.len()]);
             }
-            let weights = self.weights_of(range.clone());
-            sums.loss += slopes_in_place(&mut margins, &label[range.clone()], weights, &mut sums.log_sums);
-            for (slopes, into) in margins.iter().zip(&mut sums.gradients) {
-                self.add_gradient(range.clone(), &slopes[..n], into);
-            }
+            work(range, &mut margins);
         }
-        sums
     }
 }
 
-impl ClassSums {
-    fn merge(&mut self, part: Self) {
-        self.loss += part.loss;
-        self.gradients.iter_mut().zip(part.gradients).for_each(|(into, part)| into.merge(part));
-        self.log_sums.extend(part.log_sums);
+/// Replaces the classes' margins by their weighted slopes and gives the weighted losses of the rows, whose own classes
+/// are `own`.
+fn slopes_in_place(margins: &mut [[f64; BLOCK]], own: &[usize], weights: Option<&[f64]>) -> [f64; BLOCK] {
+    let n = own.len();
+    let weight = |i: usize| weights.map_or(1.0, |w| w[i]);
+    let mut losses = [0.0; BLOCK];
+    own.iter().enumerate().for_each(|(i, own)| losses[i] = -margins[*own][i]);
+    let (largest, totals) = exponentiate(margins, n);
+    for i in 0..n {
+        losses[i] = weight(i) * (largest[i] + ln(totals[i]) + losses[i]);
     }
+    let factors: [f64; BLOCK] = std::array::from_fn(|i| if i < n { weight(i) / totals[i] } else { 0.0 });
+    for class in margins.iter_mut() {
+        class.iter_mut().zip(&factors).for_each(|(z, factor)| *z *= factor);
+    }
+    own.iter().enumerate().for_each(|(i, own)| margins[*own][i] -= weight(i));
+    losses
 }
 
-/// Replaces the classes' margins by their weighted slopes, notes the rows' log sums and returns the weighted sum of
-/// the losses.
-fn slopes_in_place(
-    margins: &mut [[f64; BLOCK]],
-    labels: &[u32],
-    weights: Option<&[f64]>,
-    log_sums: &mut Vec<f64>,
-) -> f64 {
-    let n = labels.len();
+/// Replaces margins by `e^(margin - largest)`, where `largest` is the row's; gives the largest ones and the sums.
+fn exponentiate(margins: &mut [[f64; BLOCK]], n: usize) -> ([f64; BLOCK], [f64; BLOCK]) {
     let mut largest = [f64::NEG_INFINITY; BLOCK];
     for class in margins.iter() {
         largest[..n].iter_mut().zip(class).for_each(|(most, z)| *most = most.max(*z));
     }
-    let mut own = [0.0; BLOCK];
-    own.iter_mut().zip(labels).enumerate().for_each(|(i, (own, y))| *own = margins[*y as usize][i]);
     let mut totals = [0.0; BLOCK];
     for class in margins.iter_mut() {
         for ((z, most), total) in class[..n].iter_mut().zip(&largest).zip(&mut totals) {
@@ -106,17 +143,5 @@ fn slopes_in_place(
             *total += *z;
         }
     }
-    let weight = |i: usize| weights.map_or(1.0, |w| w[i]);
-    let mut loss = 0.0;
-    for i in 0..n {
-        let log_sum = largest[i] + ln(totals[i]);
-        loss += weight(i) * (log_sum - own[i]);
-        log_sums.push(log_sum);
-    }
-    let factors: [f64; BLOCK] = std::array::from_fn(|i| if i < n { weight(i) / totals[i] } else { 0.0 });
-    for class in margins.iter_mut() {
-        class.iter_mut().zip(&factors).for_each(|(z, factor)| *z *= factor);
-    }
-    labels.iter().enumerate().for_each(|(i, y)| margins[*y as usize][i] -= weight(i));
-    loss
+    (largest, totals)
 }

@@ -166,50 +166,72 @@ pub(super) fn category_columns(matrix: &Matrix) -> impl Iterator<Item = (&[u32],
     })
 }
 
-impl GradientSums {
+/// Sums over rows, which those over other rows are added to.
+pub(super) trait Sums: Sized {
     /// No rows' sums.
-    pub(super) fn zero(columns: &Columns) -> Self {
+    fn zero(columns: &Columns) -> Self;
+
+    /// Adds those of other rows.
+    fn merge(&mut self, part: Self);
+
+    /// How many numbers they are.
+    fn n_numbers(columns: &Columns) -> usize;
+
+    /// As numbers, to be sent.
+    fn into_numbers(self) -> Vec<f64>;
+
+    /// What [`Self::into_numbers`] gave for these columns; none of fewer numbers.
+    fn from_numbers(columns: &Columns, all: &[f64]) -> Option<Self>;
+}
+
+impl Sums for GradientSums {
+    fn zero(columns: &Columns) -> Self {
         Self { loss: 0.0, dense: vec![0.0; columns.width()], indicators: vec![0.0; columns.n_indicators + 1] }
     }
 
-    pub(super) fn merge(&mut self, part: Self) {
+    fn merge(&mut self, part: Self) {
         self.loss += part.loss;
         add_into(&mut self.dense, &part.dense);
         add_into(&mut self.indicators, &part.indicators);
     }
 
-    /// As numbers, to be sent.
-    pub(super) fn into_numbers(self) -> Vec<f64> {
+    fn n_numbers(columns: &Columns) -> usize {
+        1 + columns.width() + columns.n_indicators + 1
+    }
+
+    fn into_numbers(self) -> Vec<f64> {
         [vec![self.loss], self.dense, self.indicators].concat()
     }
 
-    /// What [`Self::into_numbers`] gave for these columns; none of fewer numbers.
-    pub(super) fn from_numbers(columns: &Columns, all: &[f64]) -> Option<Self> {
+    fn from_numbers(columns: &Columns, all: &[f64]) -> Option<Self> {
         let (loss, rest) = all.split_first()?;
         let (dense, indicators) = rest.split_at_checked(columns.width())?;
         Some(Self { loss: *loss, dense: dense.to_vec(), indicators: indicators.to_vec() })
     }
 }
 
-impl HessianSums {
-    /// No rows' sums.
-    pub(super) fn zero(columns: &Columns) -> Self {
+impl Sums for HessianSums {
+    fn zero(columns: &Columns) -> Self {
         let (width, slots) = (columns.width(), columns.n_indicators + 1);
         Self { dense: vec![0.0; width * width], mixed: vec![0.0; slots * width], indicators: vec![0.0; slots * slots] }
     }
 
-    pub(super) fn merge(&mut self, part: Self) {
+    fn merge(&mut self, part: Self) {
         add_into(&mut self.dense, &part.dense);
         add_into(&mut self.mixed, &part.mixed);
         add_into(&mut self.indicators, &part.indicators);
     }
-    /// As numbers, to be sent.
-    pub(super) fn into_numbers(self) -> Vec<f64> {
+
+    fn n_numbers(columns: &Columns) -> usize {
+        let (width, slots) = (columns.width(), columns.n_indicators + 1);
+        width * width + slots * width + slots * slots
+    }
+
+    fn into_numbers(self) -> Vec<f64> {
         [self.dense, self.mixed, self.indicators].concat()
     }
 
-    /// What [`Self::into_numbers`] gave for these columns; none of fewer numbers.
-    pub(super) fn from_numbers(columns: &Columns, all: &[f64]) -> Option<Self> {
+    fn from_numbers(columns: &Columns, all: &[f64]) -> Option<Self> {
         let width = columns.width();
         let (dense, rest) = all.split_at_checked(width * width)?;
         let (mixed, indicators) = rest.split_at_checked((columns.n_indicators + 1) * width)?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::columns::{Columns, category_columns, number_columns};
-use super::{LabelMoments, Moments, Passes, RowLoss};
+use super::columns::{Columns, Sums, category_columns, number_columns};
+use super::{ClassEvaluation, LabelMoments, Moments, Passes, RowLoss};
 use crate::Result;
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::training;
@@ -71,7 +71,7 @@ impl Rows {
 pub(crate) struct Design {
     columns: Columns,
     labels: LabelMoments,
-    /// The rows' labels.
+    /// The rows' labels; of a multiclass problem, the numbers of their classes.
     label: Arc<[f64]>,
     n_rows: usize,
     /// The rows' weights; none when all count alike.
@@ -238,6 +238,10 @@ impl Design {
         }
     }
 
+    pub(super) fn labels_of(&self, rows: Range<usize>) -> &[f64] {
+        &self.label[rows]
+    }
+
     pub(super) fn weights_of(&self, rows: Range<usize>) -> Option<&[f64]> {
         self.weight.as_ref().map(|w| &w[rows])
     }
@@ -330,6 +334,15 @@ impl Passes for Design {
 
     fn hessian<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Vec<f64>> {
         Ok(self.columns.hessian(&self.hessian_sums_of(loss, point)))
+    }
+
+    fn evaluate_classes(&self, places: &[u32], points: &[Vec<f64>]) -> Result<ClassEvaluation> {
+        Ok(ClassEvaluation::new(&self.columns, &self.class_gradient_sums(places, points)))
+    }
+
+    fn class_hessians(&self, points: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
+        let sums = self.class_hessian_sums(points, 0..points.len());
+        Ok(sums.map(|sums| self.columns.hessian(&sums)).collect())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::design::Evaluation;
-use super::{Columns, LabelMoments, RowLoss};
+use super::{ClassEvaluation, Columns, LabelMoments, RowLoss};
 use crate::Result;
 
 /// The passes over the standardised rows of a fit.
@@ -25,4 +25,17 @@ pub(crate) trait Passes: Debug {
     /// # Errors
     /// Rows that cannot be reached.
     fn hessian<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Vec<f64>>;
+
+    /// The weighted mean log loss of the softmax of points' margins and its gradient by each point, in one pass; `places`
+    /// has the point of each class.
+    ///
+    /// # Errors
+    /// Rows that cannot be reached.
+    fn evaluate_classes(&self, places: &[u32], points: &[Vec<f64>]) -> Result<ClassEvaluation>;
+
+    /// By point, the part of that loss' Hessian that is the point's own: as [`Self::hessian`] gives one.
+    ///
+    /// # Errors
+    /// Rows that cannot be reached.
+    fn class_hessians(&self, points: &[Vec<f64>]) -> Result<Vec<Vec<f64>>>;
 }

@@ -1,18 +1,22 @@
 //! The passes over rows that lie in shards: each shard's sums come back as numbers and merge in the order of the shards.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::number_columns;
+use super::columns::{Sums, number_columns};
 use super::design::{Evaluation, GradientSums, HessianSums};
-use super::{Columns, Design, LabelMoments, Moments, Passes, RowLoss, Rows};
+use super::{ClassEvaluation, Columns, Design, LabelMoments, Logistic, Moments, Passes, RowLoss, Rows};
 use crate::codec::exact;
 use crate::estimator::ProblemType;
 use crate::estimator::sharded::{Outline, Shard, ShardRows, Shards, decode, encode, kept, wrong_answer};
 use crate::estimator::support::training;
 use crate::matrix::FeatureKind;
 use crate::{MlError, Result};
+
+/// The most numbers of an answer, 8 MiB, where it can be had in parts: those of all shards are held at once.
+const MOST_ANSWERED: usize = 1 << 20;
 
 /// What is asked of a shard.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +28,10 @@ enum Request<L> {
     Gradient(At<L>),
     /// Sums of the Hessian.
     Hessian(At<L>),
+    /// By class, sums of the log loss and its gradient; `places` has the point of each class.
+    ClassGradients { at: AtClasses, places: Vec<u32> },
+    /// Of some classes, sums of their Hessians.
+    ClassHessians { at: AtClasses, classes: Range<usize> },
 }
 
 /// A point, and how rows are standardised there.
@@ -36,6 +44,21 @@ struct At<L> {
     point: Vec<f64>,
 }
 
+/// A point for each class, and how rows are standardised there.
+#[derive(Debug, Serialize, Deserialize)]
+struct AtClasses {
+    columns: Columns,
+    /// One point behind the other.
+    #[serde(with = "exact::list")]
+    points: Vec<f64>,
+}
+
+impl AtClasses {
+    fn points(&self) -> Vec<Vec<f64>> {
+        self.points.chunks_exact(self.columns.n_coordinates()).map(<[f64]>::to_vec).collect()
+    }
+}
+
 /// A shard's answer.
 ///
 /// # Errors
@@ -45,6 +68,16 @@ pub(crate) fn pass_of_shard<L: RowLoss>(shard: &dyn Shard, request: &str) -> Res
         Request::Survey => Ok(Survey::of(&shard.read()?).to_numbers()),
         Request::Gradient(at) => Ok(design(shard, at.columns)?.gradient_sums(&at.loss, &at.point).into_numbers()),
         Request::Hessian(at) => Ok(design(shard, at.columns)?.hessian_sums_of(&at.loss, &at.point).into_numbers()),
+        Request::ClassGradients { at, places } => {
+            let points = at.points();
+            let sums = design(shard, at.columns)?.class_gradient_sums(&places, &points);
+            Ok(sums.into_iter().flat_map(Sums::into_numbers).collect())
+        }
+        Request::ClassHessians { at, classes } => {
+            let points = at.points();
+            let design = design(shard, at.columns)?;
+            Ok(design.class_hessian_sums(&points, classes).flat_map(Sums::into_numbers).collect())
+        }
     }
 }
 
@@ -72,6 +105,8 @@ struct Survey {
     wrong_labels: f64,
     /// By column of numbers, how many are missing or infinite.
     missing: Vec<f64>,
+    /// The weight of each class of a multiclass problem.
+    class_weights: Vec<f64>,
     moments: Moments,
 }
 
@@ -88,6 +123,7 @@ impl Survey {
         };
         let is_wrong = |label: f64| match matrix.problem {
             ProblemType::Binary => label != 0.0 && label != 1.0,
+            ProblemType::Multiclass => training::class_of(label, matrix.n_classes).is_none(),
             _ => !label.is_finite(),
         };
         let missing =
@@ -97,6 +133,7 @@ impl Survey {
             wrong_weights: wrong_weights as f64,
             wrong_labels: count(&is_wrong, &mut label.iter().copied()),
             missing: number_columns(matrix).iter().map(missing).collect(),
+            class_weights: class_weights(&counted, &label, n_weighed(matrix.problem, matrix.n_classes)),
             moments: Moments::of(matrix, &counted, &label),
         }
     }
@@ -104,6 +141,7 @@ impl Survey {
     fn to_numbers(&self) -> Vec<f64> {
         let mut all = vec![self.n_rows, self.wrong_weights, self.wrong_labels];
         all.extend(&self.missing);
+        all.extend(&self.class_weights);
         all.extend(self.moments.to_numbers());
         all
     }
@@ -111,12 +149,14 @@ impl Survey {
     fn from_numbers(outline: &Outline, all: &[f64]) -> Option<Self> {
         let n_numbers = outline.features.iter().filter(|f| f.kind == FeatureKind::Number).count();
         let (head, rest) = all.split_at_checked(HEAD)?;
-        let (missing, moments) = rest.split_at_checked(n_numbers)?;
+        let (missing, rest) = rest.split_at_checked(n_numbers)?;
+        let (class_weights, moments) = rest.split_at_checked(n_weighed(outline.problem, outline.n_classes))?;
         Some(Self {
             n_rows: head[0],
             wrong_weights: head[1],
             wrong_labels: head[2],
             missing: missing.to_vec(),
+            class_weights: class_weights.to_vec(),
             moments: Moments::from_numbers(&outline.features, moments)?,
         })
     }
@@ -126,7 +166,8 @@ impl Survey {
             n_rows: self.n_rows + part.n_rows,
             wrong_weights: self.wrong_weights + part.wrong_weights,
             wrong_labels: self.wrong_labels + part.wrong_labels,
-            missing: self.missing.iter().zip(&part.missing).map(|(a, b)| a + b).collect(),
+            missing: added(&self.missing, &part.missing),
+            class_weights: added(&self.class_weights, &part.class_weights),
             moments: self.moments.merge(&part.moments),
         }
     }
@@ -146,10 +187,35 @@ impl Survey {
                 self.wrong_labels
             ))),
             ProblemType::Binary if least == largest => Err(training::one_class(least, n_rows as usize)),
+            ProblemType::Multiclass if self.wrong_labels > 0.0 => Err(MlError::Invalid(format!(
+                "the label must be a whole number from 0, below {}; {} of {n_rows} training rows have something else",
+                outline.n_classes, self.wrong_labels
+            ))),
+            ProblemType::Multiclass if least == largest => Err(training::one_of_classes(least, n_rows as usize)),
             _ if self.wrong_labels > 0.0 => Err(training::no_numbers(self.wrong_labels as usize, n_rows as usize)),
             _ => Ok(()),
         }
     }
+}
+
+/// How many classes have their weights in a survey.
+fn n_weighed(problem: ProblemType, n_classes: usize) -> usize {
+    if problem == ProblemType::Multiclass { n_classes } else { 0 }
+}
+
+/// The weight of each class; labels that are none count nowhere.
+fn class_weights(rows: &Rows, label: &[f64], n_classes: usize) -> Vec<f64> {
+    let mut weights = vec![0.0; n_classes];
+    for (place, label) in label.iter().enumerate() {
+        if let Some(class) = training::class_of(*label, n_classes) {
+            weights[class] += rows.weight(place);
+        }
+    }
+    weights
+}
+
+fn added(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
 /// The rows of a fit, in shards.
@@ -157,6 +223,7 @@ impl Survey {
 pub(crate) struct ShardedRows<'a> {
     shards: &'a dyn Shards,
     moments: Moments,
+    class_weights: Vec<f64>,
 }
 
 impl<'a> ShardedRows<'a> {
@@ -177,7 +244,12 @@ impl<'a> ShardedRows<'a> {
         }
         let survey = all.ok_or_else(|| MlError::Invalid("there are no rows to train on".to_owned()))?;
         survey.check(shards.outline())?;
-        Ok(Self { shards, moments: survey.moments })
+        Ok(Self { shards, moments: survey.moments, class_weights: survey.class_weights })
+    }
+
+    /// The weight of each class of a multiclass problem; those of other problems have none.
+    pub(crate) fn class_weights(&self) -> &[f64] {
+        &self.class_weights
     }
 
     /// The rows, standardised.
@@ -199,6 +271,29 @@ impl ShardedDesign<'_> {
     fn at<L: RowLoss>(&self, loss: &L, point: &[f64]) -> At<L> {
         At { columns: self.columns.clone(), loss: loss.clone(), point: point.to_vec() }
     }
+
+    fn at_classes(&self, points: &[Vec<f64>]) -> AtClasses {
+        AtClasses { columns: self.columns.clone(), points: points.concat() }
+    }
+
+    /// Asks all shards for `n` sums, and merges them in the order of the shards.
+    fn sums<L: RowLoss, S: Sums>(&self, request: &Request<L>, n: usize) -> Result<Vec<S>> {
+        let n_numbers = S::n_numbers(&self.columns);
+        let mut all: Vec<S> = (0..n).map(|_| S::zero(&self.columns)).collect();
+        for answer in self.shards.pass(&encode(request)?)? {
+            if answer.len() != n * n_numbers {
+                return Err(wrong_answer());
+            }
+            for (into, part) in all.iter_mut().zip(answer.chunks_exact(n_numbers)) {
+                into.merge(S::from_numbers(&self.columns, part).ok_or_else(wrong_answer)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn sum<L: RowLoss, S: Sums>(&self, request: &Request<L>) -> Result<S> {
+        self.sums(request, 1)?.pop().ok_or_else(wrong_answer)
+    }
 }
 
 impl Passes for ShardedDesign<'_> {
@@ -211,20 +306,30 @@ impl Passes for ShardedDesign<'_> {
     }
 
     fn evaluate<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Evaluation> {
-        let request = encode(&Request::Gradient(self.at(loss, point)))?;
-        let mut sums = GradientSums::zero(&self.columns);
-        for answer in self.shards.pass(&request)? {
-            sums.merge(GradientSums::from_numbers(&self.columns, &answer).ok_or_else(wrong_answer)?);
-        }
-        Ok(Evaluation::new(&self.columns, &sums))
+        Ok(Evaluation::new(&self.columns, &self.sum(&Request::Gradient(self.at(loss, point)))?))
     }
 
     fn hessian<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Vec<f64>> {
-        let request = encode(&Request::Hessian(self.at(loss, point)))?;
-        let mut sums = HessianSums::zero(&self.columns);
-        for answer in self.shards.pass(&request)? {
-            sums.merge(HessianSums::from_numbers(&self.columns, &answer).ok_or_else(wrong_answer)?);
-        }
+        let sums: HessianSums = self.sum(&Request::Hessian(self.at(loss, point)))?;
         Ok(self.columns.hessian(&sums))
+    }
+
+    fn evaluate_classes(&self, places: &[u32], points: &[Vec<f64>]) -> Result<ClassEvaluation> {
+        let request = Request::<Logistic>::ClassGradients { at: self.at_classes(points), places: places.to_vec() };
+        let sums: Vec<GradientSums> = self.sums(&request, points.len())?;
+        Ok(ClassEvaluation::new(&self.columns, &sums))
+    }
+
+    fn class_hessians(&self, points: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
+        let at_once = (MOST_ANSWERED / HessianSums::n_numbers(&self.columns)).max(1);
+        let mut hessians = Vec::with_capacity(points.len());
+        for start in (0..points.len()).step_by(at_once) {
+            let classes = start..(start + at_once).min(points.len());
+            let n = classes.len();
+            let request = Request::<Logistic>::ClassHessians { at: self.at_classes(points), classes };
+            let sums: Vec<HessianSums> = self.sums(&request, n)?;
+            hessians.extend(sums.iter().map(|sums| self.columns.hessian(sums)));
+        }
+        Ok(hessians)
     }
 }
