@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::fold::{FoldKey, fold_hash};
 use super::support::math::{exp, ln};
@@ -29,7 +29,8 @@ pub struct Candidate {
 /// Parameters and the values to try, by estimator.
 ///
 /// In JSON: `{estimator: {param: value | [values] | {distribution: [low, high]}}}`. A list is always a list of values to try;
-/// a parameter that is itself a list is written as a list of lists. Distributions are for [`Self::sample`].
+/// a parameter that is itself a list is written as a list of lists. Distributions are for [`Self::sample`]; a mapping without
+/// a list is a value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ParamGrid(pub BTreeMap<String, BTreeMap<String, Value>>);
@@ -140,12 +141,12 @@ fn checked(
 
 /// A value of a list, a number of a distribution, or the value itself.
 fn draw(values: &Value, random: &mut Random) -> std::result::Result<Value, &'static str> {
-    let distribution = match values {
+    match values {
         Value::Array(values) if values.is_empty() => return Err("there are no values"),
         Value::Array(values) => return Ok(values[random.below(values.len())].clone()),
-        Value::Object(distribution) => distribution,
-        value => return Ok(value.clone()),
-    };
+        _ => {}
+    }
+    let Some(distribution) = distribution(values) else { return Ok(values.clone()) };
     let expected = "expected {uniform | log_uniform | int_uniform: [low, high]}";
     let Some((name, bounds)) = distribution.iter().next().filter(|_| distribution.len() == 1) else {
         return Err(expected);
@@ -166,10 +167,15 @@ fn draw(values: &Value, random: &mut Random) -> std::result::Result<Value, &'sta
     Ok(Value::from(drawn))
 }
 
+/// The distribution that a mapping is: it has a list. A mapping of numbers is a value, such as one of bounds by feature.
+fn distribution(values: &Value) -> Option<&Map<String, Value>> {
+    values.as_object().filter(|mapping| mapping.values().any(Value::is_array))
+}
+
 fn combinations(estimator: &str, params: &BTreeMap<String, Value>) -> Result<Vec<Params>> {
     let mut all = vec![Params::new()];
     for (name, values) in params {
-        if values.is_object() {
+        if distribution(values).is_some() {
             return Err(MlError::Invalid(format!(
                 "grid: {estimator} {name} is a distribution, got {values}; distributions are drawn from by search: random"
             )));
@@ -270,6 +276,16 @@ mod tests {
         assert!((share(&|c| c.params["fit_intercept"] == true) - 0.5).abs() < 0.1);
         assert_eq!(sample(10, 7), drawn[..10], "the first draws do not depend on how many follow");
         assert_ne!(sample(10, 8), drawn[..10]);
+    }
+
+    #[test]
+    fn a_mapping_without_a_list_is_a_value() {
+        let bounds = json!({"x": 0, "y": 0.5});
+        let grid = json!({"logistic_regression": {"lower_bounds_on_coefficients": bounds}});
+        let grid = ParamGrid::from_json(&grid).unwrap();
+        let drawn = grid.sample(3, 1, ProblemType::Binary, lookup).unwrap();
+        assert_eq!(drawn, grid.candidates(ProblemType::Binary, lookup).unwrap());
+        assert_eq!(drawn[0].params["lower_bounds_on_coefficients"], bounds);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use super::multinomial::{MultinomialSolver, Points};
 use super::{LogisticRegressionModel, LogisticRegressionParams};
 use crate::estimator::sharded::Shards;
 use crate::estimator::support::linear::{
-    Columns, Design, ElasticNet, LinearWeights, Logistic, Members, Passes, Penalty, Rows, ShardedRows, Solver, Stop,
-    fit_groups, path,
+    Bounds, Columns, Design, ElasticNet, LinearWeights, Logistic, Members, Passes, Penalty, RawBounds, Rows,
+    ShardedRows, Solver, Stop, fit_groups, path,
 };
 use crate::estimator::support::math::ln;
 use crate::estimator::support::training;
@@ -18,7 +18,7 @@ use crate::{MlError, Result};
 type Fitted = Result<LogisticRegressionModel>;
 
 pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
-    let parsed = parse(candidates);
+    let parsed = parse(candidates, matrix.problem, &matrix.x.features);
     let Target { rows, label, classes } = match Target::new(matrix, rows) {
         Ok(target) => target,
         Err(e) => return training::failed(parsed, &e),
@@ -28,8 +28,8 @@ pub(super) fn fit(matrix: &Matrix, rows: &[u32], candidates: &[Params], ctx: &Fi
 }
 
 pub(super) fn fit_shards(shards: &dyn Shards, candidates: &[Params], ctx: &FitContext) -> Vec<Fitted> {
-    let parsed = parse(candidates);
     let outline = shards.outline();
+    let parsed = parse(candidates, outline.problem, &outline.features);
     let is_known = training::is_for(super::NAME, outline.problem, &super::PROBLEMS);
     let rows = match is_known.and_then(|()| ShardedRows::new(shards)) {
         Ok(rows) => rows,
@@ -42,7 +42,7 @@ pub(super) fn fit_shards(shards: &dyn Shards, candidates: &[Params], ctx: &FitCo
 
 /// Fits candidates on rows wherever they are; classes are those of a multiclass problem.
 fn fit_all<P: Passes>(
-    parsed: Vec<Result<ElasticNet>>,
+    parsed: Vec<Result<Candidate>>,
     features: &Arc<[Feature]>,
     classes: Option<&Classes>,
     design: impl Fn(bool) -> Result<P>,
@@ -52,11 +52,27 @@ fn fit_all<P: Passes>(
         None => fit_binary(features, rows, members, ctx),
         Some(classes) => fit_multiclass(features, classes, rows, members, ctx),
     };
-    fit_groups(super::NAME, parsed, |p| p.fit_intercept, design, fit)
+    fit_groups(super::NAME, parsed, |p| p.net.fit_intercept, design, fit)
 }
 
-fn parse(candidates: &[Params]) -> Vec<Result<ElasticNet>> {
-    let parse = |params| LogisticRegressionParams::parse(params).map(LogisticRegressionParams::elastic_net);
+/// One candidate, for the columns of the fit.
+struct Candidate {
+    net: ElasticNet,
+    bounds: Option<RawBounds>,
+}
+
+impl AsRef<ElasticNet> for Candidate {
+    fn as_ref(&self) -> &ElasticNet {
+        &self.net
+    }
+}
+
+fn parse(candidates: &[Params], problem: ProblemType, features: &[Feature]) -> Vec<Result<Candidate>> {
+    let parse = |params| {
+        let params = LogisticRegressionParams::parse(params)?;
+        params.is_for(problem)?;
+        Ok(Candidate { net: params.elastic_net(), bounds: params.raw_bounds(features)? })
+    };
     candidates.iter().map(parse).collect()
 }
 
@@ -131,14 +147,16 @@ fn centred(columns: &Columns, points: &Points) -> Points {
 fn fit_binary(
     features: &Arc<[Feature]>,
     rows: &impl Passes,
-    members: Members<ElasticNet>,
+    members: Members<Candidate>,
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
     let (columns, share) = (rows.columns(), rows.labels().mean);
     let mut solver = Solver::new(rows, Logistic);
-    let solve = |params: &ElasticNet, start: Option<Vec<f64>>| {
+    let solve = |candidate: &Candidate, start: Option<Vec<f64>>| {
+        let penalty = penalty(columns, candidate);
+        let start = start.filter(|point| penalty.allows(point));
         let start = start.unwrap_or_else(|| solver.start(ln(share / (1.0 - share))));
-        solver.solve(&penalty(columns, params), stop(params), start, ctx)
+        solver.solve(&penalty, stop(&candidate.net), start, ctx)
     };
     path(members, solve, |point| {
         LogisticRegressionModel::new(vec![LinearWeights::new(Arc::clone(features), columns, point)])
@@ -149,7 +167,7 @@ fn fit_multiclass(
     features: &Arc<[Feature]>,
     classes: &Classes,
     rows: &impl Passes,
-    members: Members<ElasticNet>,
+    members: Members<Candidate>,
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
     let columns = rows.columns();
@@ -160,19 +178,23 @@ fn fit_multiclass(
             return members.into_iter().map(|(i, _)| (i, Err(MlError::Invalid(text.clone())))).collect();
         }
     };
-    let solve = |params: &ElasticNet, start: Option<Points>| {
+    let solve = |candidate: &Candidate, start: Option<Points>| {
+        let penalty = penalty(columns, candidate);
+        let start = start.filter(|points| points.iter().all(|point| penalty.allows(point)));
         let start = start.unwrap_or_else(|| solver.start(&classes.log_weights));
-        solver.solve(&penalty(columns, params), stop(params), start, ctx)
+        solver.solve(&penalty, stop(&candidate.net), start, ctx)
     };
     path(members, solve, |points| classes.model(features, columns, points))
 }
 
-fn penalty(columns: &Columns, params: &ElasticNet) -> Penalty {
-    if params.standardization {
-        Penalty::scaled(columns, params.l1(), params.l2(), 1.0)
+fn penalty(columns: &Columns, candidate: &Candidate) -> Penalty {
+    let net = &candidate.net;
+    let penalty = if net.standardization {
+        Penalty::scaled(columns, net.l1(), net.l2(), 1.0)
     } else {
-        Penalty::raw(columns, params.l1(), params.l2())
-    }
+        Penalty::raw(columns, net.l1(), net.l2())
+    };
+    penalty.within(candidate.bounds.as_ref().map(|raw| Bounds::new(columns, raw)))
 }
 
 /// Classes that columns tell apart let the loss fall to nothing: no value of it is rounding.

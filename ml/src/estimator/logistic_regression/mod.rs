@@ -7,6 +7,9 @@
 //! Of a multiclass problem it is the multinomial model: a vector of coefficients and an intercept for each class, and
 //! the softmax of their margins. Without a penalty coefficients have the mean 0 over the classes, as Spark has them;
 //! intercepts always do.
+//!
+//! Coefficients and the intercept may have bounds, those of the columns as they are: the model then is the optimum within
+//! them. Bounds of a multiclass problem are those of each class; between them the mean is as near 0 as they let it be.
 
 mod fit;
 mod model;
@@ -16,7 +19,7 @@ mod params;
 use std::sync::Arc;
 
 pub use model::LogisticRegressionModel;
-pub use params::LogisticRegressionParams;
+pub use params::{CoefficientBounds, LogisticRegressionParams};
 
 use super::sharded::{Shard, ShardedEstimator, Shards};
 use super::support::linear::{Logistic, pass_of_shard};
@@ -46,7 +49,7 @@ impl Estimator for LogisticRegression {
 
     fn validate(&self, params: &Params, problem: ProblemType) -> Result<()> {
         training::is_for(NAME, problem, &PROBLEMS)?;
-        LogisticRegressionParams::parse(params).map(|_| ())
+        LogisticRegressionParams::parse(params)?.is_for(problem)
     }
 
     fn fit(

@@ -82,6 +82,11 @@ impl<'a, P: Passes> MultinomialSolver<'a, P> {
     /// Cancellation, a pass that failed.
     pub(super) fn solve(&mut self, penalty: &Penalty, stop: Stop, start: Points, ctx: &FitContext) -> Result<Points> {
         let mut points = start;
+        if !points.iter().all(|point| penalty.allows(point)) {
+            self.blocks = None;
+            let here = self.rows.evaluate_classes(self.places, &points)?;
+            points = self.step(&points, &here, penalty, GOAL * stop.goal(here.loss))?.to;
+        }
         settle(&mut points, penalty);
         let mut here = self.rows.evaluate_classes(self.places, &points)?;
         let mut last_promise = f64::INFINITY;
@@ -119,8 +124,7 @@ impl<'a, P: Passes> MultinomialSolver<'a, P> {
         };
         let minimise = |(class, hessian): (usize, &Vec<f64>)| {
             let (gradient, at) = (&here.gradients[class], &points[class]);
-            let quadratic = Quadratic { hessian, gradient, at, l1: &penalty.l1, l2: &penalty.l2, free: &self.free };
-            quadratic.minimise(goal * 1e-2)
+            Quadratic { hessian, gradient, at, penalty, free: &self.free }.minimise(goal * 1e-2)
         };
         let to: Points = blocks.par_iter().enumerate().map(minimise).collect();
         self.blocks = Some(blocks);
@@ -174,13 +178,15 @@ fn between(from: &Points, to: &Points, share: f64) -> Points {
 }
 
 /// Shifts each coordinate by the same number in all classes, to where the penalty is least: to a mean of 0 where there
-/// is none, as Spark does.
+/// is none, as Spark does. Within bounds it is as far on the way there as all classes stay within them.
 fn settle(points: &mut Points, penalty: &Penalty) {
     for (j, (l1, l2)) in penalty.l1.iter().zip(&penalty.l2).enumerate() {
         let mut values: Vec<f64> = points.iter().map(|point| point[j]).collect();
         values.sort_by(f64::total_cmp);
-        let shift = best_shift(&values, *l1, *l2);
-        points.iter_mut().for_each(|point| point[j] -= shift);
+        let (lower, upper) = penalty.bounds.as_ref().map_or((f64::NEG_INFINITY, f64::INFINITY), |bounds| bounds.of(j));
+        let (least, most) = (values[values.len() - 1] - upper, values[0] - lower);
+        let shift = best_shift(&values, *l1, *l2).max(least).min(most);
+        points.iter_mut().for_each(|point| point[j] = (point[j] - shift).max(lower).min(upper));
     }
 }
 

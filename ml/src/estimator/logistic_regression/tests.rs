@@ -121,6 +121,185 @@ fn many_labels_converge() {
     assert!(lasso.coefficients().remove(0).iter().filter(|c| c.1 == 0.0).count() > 90);
 }
 
+/// Within bounds: SciPy's and Spark ML's, see `tests/fixtures/linear_models.py`.
+#[test]
+fn bounded_coefficients_are_those_of_the_references() {
+    for case in linear_fixture()["bounded_logistic_regression"].as_array().unwrap() {
+        let mut matrix = labelled_data(600, case["label"].as_str().unwrap());
+        matrix.weight = case["weights"].as_bool().unwrap().then(|| some_weights(600));
+        check(&fit_one(&matrix, params(case["params"].clone())), case);
+        let shards = TestShards::new(&LogisticRegression, &matrix, 3, false);
+        let candidates = [params(case["params"].clone())];
+        let sharded = fit::fit_shards(&shards, &candidates, &FitContext::new(0)).remove(0).unwrap();
+        check(&sharded, case);
+    }
+}
+
+#[test]
+fn bounds_that_nothing_reaches_change_nothing() {
+    for (label, intercept) in [("binary", json!(-100)), ("class", json!(null))] {
+        let matrix = labelled_data(2_000, label);
+        for mixing in [0.0, 0.5] {
+            let net = json!({"reg_param": 0.01, "elastic_net_param": mixing});
+            let mut bounded = params(net.clone());
+            bounded.extend(params(json!({
+                "lower_bounds_on_coefficients": -100,
+                "upper_bounds_on_coefficients": {"x0": 50, "c": 60},
+                "lower_bounds_on_intercepts": intercept,
+            })));
+            let (free, bounded) = (fit_one(&matrix, params(net)), fit_one(&matrix, bounded));
+            let all = |model: &LogisticRegressionModel| {
+                let coefficients = model.coefficients().into_iter().flatten().map(|c| c.1);
+                coefficients.chain(model.intercepts()).collect::<Vec<f64>>()
+            };
+            for (a, b) in all(&free).into_iter().zip(all(&bounded)) {
+                assert!((a - b).abs() <= 1e-5 * b.abs() + 1e-7, "{label} {mixing}: {a} and {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_coefficient_is_beyond_its_bounds_by_a_bit() {
+    let matrix = labelled_data(2_000, "binary");
+    for bound in [0.1, 0.07, 0.3, 1.0 / 3.0] {
+        let bounds = json!({"lower_bounds_on_coefficients": -bound, "upper_bounds_on_coefficients": bound});
+        let coefficients = fit_one(&matrix, params(bounds)).coefficients().remove(0);
+        assert!(coefficients.iter().all(|c| c.1.abs() <= bound), "{bound}: {coefficients:?}");
+        assert!(coefficients.iter().any(|c| c.1.abs() == bound), "{bound}: {coefficients:?}");
+        let equal = json!({"lower_bounds_on_coefficients": bound, "upper_bounds_on_coefficients": bound});
+        let coefficients = fit_one(&matrix, params(equal)).coefficients().remove(0);
+        assert!(coefficients.iter().all(|c| (c.1 - bound).abs() < 1e-15), "{bound}: {coefficients:?}");
+    }
+}
+
+/// By name, the mean slope of the loss by a coefficient or the intercept of a model without a penalty, in units of the
+/// column's mean absolute value.
+fn slopes(matrix: &Matrix, model: &LogisticRegressionModel) -> Vec<(String, f64)> {
+    let scores = model.predict(&matrix.x).unwrap();
+    let n = scores.len();
+    let slope = |value: &dyn Fn(usize) -> f64| {
+        let off: f64 = (0..n).map(|i| (scores[i] - matrix.label[i]) * value(i)).sum();
+        off / (0..n).map(|i| value(i).abs()).sum::<f64>()
+    };
+    let mut all = Vec::new();
+    for (feature, values) in matrix.x.features.iter().zip(&matrix.x.values) {
+        for (k, name) in feature.expanded_names().into_iter().enumerate() {
+            let slope = match values {
+                FeatureValues::Number(values) => slope(&|i| values[i]),
+                FeatureValues::Category(values) => slope(&|i| f64::from(u8::from(values[i] as usize == k))),
+            };
+            all.push((name, slope));
+        }
+    }
+    all.push(("intercept".to_owned(), slope(&|_| 1.0)));
+    all
+}
+
+/// Slopes are 0 but at a bound that they press against. The raw intercept of columns far from 0 hangs on their
+/// coefficients, and some bounds leave most rows with scores of 0 or 1, where losses are all but flat.
+#[test]
+fn bounds_far_from_the_free_optimum_are_kept_at_an_optimum() {
+    let mut matrix = linear_data(2_000);
+    for (j, far) in [(0, 2_000.0), (2, -500.0)] {
+        let FeatureValues::Number(values) = matrix.x.values[j].clone() else { panic!() };
+        matrix.x.values[j] = FeatureValues::Number(values.iter().map(|v| v + far).collect());
+    }
+    let free = fit_one(&matrix, Params::new()).intercepts()[0];
+    let (lower, upper) = ("lower_bounds_on_coefficients", "upper_bounds_on_coefficients");
+    let cases = [
+        json!({"lower_bounds_on_intercepts": free + 50.0}),
+        json!({"upper_bounds_on_intercepts": free - 50.0}),
+        json!({"lower_bounds_on_intercepts": 10.0, lower: -0.01}),
+        json!({lower: {"x4": 5, "c": 0}, upper: {"x5": -3}}),
+        json!({lower: {"x3": 0.2}}),
+        json!({upper: {"x3": -1}, "upper_bounds_on_intercepts": 0}),
+    ];
+    for case in cases {
+        let model = fit_one(&matrix, params(case.clone()));
+        let given = LogisticRegressionParams::parse(&params(case.clone())).unwrap();
+        let bounds = given.raw_bounds(&matrix.x.features).unwrap().unwrap();
+        let values: Vec<f64> =
+            model.coefficients().remove(0).into_iter().map(|c| c.1).chain(model.intercepts()).collect();
+        for (j, (name, slope)) in slopes(&matrix, &model).into_iter().enumerate() {
+            let (value, lower, upper) = (values[j], bounds.lower[j], bounds.upper[j]);
+            let rounding = 1e-9 * value.abs();
+            assert!(lower - rounding <= value && value <= upper + rounding, "{case} {name}: {value}");
+            let presses = (value <= lower + rounding && slope > 0.0) || (value >= upper - rounding && slope < 0.0);
+            assert!(presses || slope.abs() < 1e-5, "{case} {name}: slope {slope} at {value}");
+        }
+    }
+}
+
+#[test]
+fn candidates_of_other_bounds_find_their_own_optimum() {
+    let matrix = linear_data(2_000);
+    let (lower, upper) = ("lower_bounds_on_coefficients", "upper_bounds_on_coefficients");
+    let candidates = [
+        json!({}),
+        json!({lower: 0}),
+        json!({upper: {"x0": 0.1, "c": -0.5}}),
+        json!({"upper_bounds_on_intercepts": -1}),
+        json!({"upper_bounds_on_intercepts": -1, "reg_param": 0.01}),
+    ]
+    .map(params);
+    let rows: Vec<u32> = (0..2_000).collect();
+    let together = fit::fit(&matrix, &rows, &candidates, &FitContext::new(0));
+    for (model, candidate) in together.into_iter().zip(candidates) {
+        let (model, single) = (model.unwrap(), fit_one(&matrix, candidate));
+        for ((name, a), (_, b)) in model.coefficients().remove(0).iter().zip(single.coefficients().remove(0)) {
+            // Steps end a few digits from the optimum, on the side that they came from.
+            assert!((a - b).abs() <= 1e-4 * b.abs() + 1e-6, "{name}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn wrong_bounds_say_what_is_expected() {
+    let (lower, upper) = ("lower_bounds_on_coefficients", "upper_bounds_on_coefficients");
+    let cases = [
+        (json!({lower: "0"}), "expected a number, or a mapping of numbers by feature, got \"0\""),
+        (json!({lower: {"x0": "0"}}), "expected a number, or a mapping of numbers by feature"),
+        (json!({lower: 2, upper: 1}), "the lower bound 2 on all coefficients is above its upper bound 1"),
+        (json!({lower: {"x0": 2}, upper: 1}), "the lower bound 2 on coefficient \"x0\" is above its upper bound 1"),
+        (json!({lower: 0, upper: {"x0": -1}}), "the lower bound 0 on coefficient \"x0\" is above its upper bound -1"),
+        (
+            json!({"lower_bounds_on_intercepts": 1, "upper_bounds_on_intercepts": 0}),
+            "the lower bound 1 on the intercept",
+        ),
+        (json!({"lower_bounds_on_intercepts": 1, "fit_intercept": false}), "fit_intercept is false; leave it out"),
+    ];
+    for (wrong, expected) in cases {
+        let error = LogisticRegression.validate(&params(wrong), ProblemType::Binary).unwrap_err().to_string();
+        assert!(error.starts_with("logistic_regression") && error.contains(expected), "{error}");
+    }
+    let of_intercepts = params(json!({"upper_bounds_on_intercepts": 1}));
+    let error = LogisticRegression.validate(&of_intercepts, ProblemType::Multiclass).unwrap_err().to_string();
+    assert!(error.contains("upper_bounds_on_intercepts is for problems of type binary"), "{error}");
+}
+
+#[test]
+fn bounds_on_what_is_not_there_are_errors_of_their_candidate() {
+    let matrix = linear_data(300);
+    let candidates = [
+        json!({"lower_bounds_on_coefficients": {"x00": 0}}),
+        json!({"lower_bounds_on_coefficients": {"c": 1}, "upper_bounds_on_coefficients": {"c=l3": 0}}),
+        json!({}),
+    ]
+    .map(params);
+    let rows: Vec<u32> = (0..300).collect();
+    let errors: Vec<String> = fit::fit(&matrix, &rows, &candidates, &FitContext::new(0))
+        .into_iter()
+        .map(|fitted| fitted.map_or_else(|e| e.to_string(), |_| String::new()))
+        .collect();
+    assert!(
+        errors[0].contains("there is no feature \"x00\"; did you mean \"x0\"?; the features are x0, x1"),
+        "{errors:?}"
+    );
+    assert!(errors[1].contains("the lower bound 1 on coefficient \"c=l3\" is above its upper bound 0"), "{errors:?}");
+    assert_eq!(errors[2], "");
+}
+
 /// With weights, and for more classes than two: scikit-learn's and Spark ML's, see `tests/fixtures/linear_models.py`.
 #[test]
 fn weighted_and_multinomial_coefficients_are_those_of_the_references() {

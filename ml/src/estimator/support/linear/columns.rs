@@ -9,7 +9,7 @@ use super::Moments;
 use super::design::{Coefficients, GradientSums, HessianSums, LANES};
 use crate::codec::exact;
 use crate::estimator::support::chunks::add_into;
-use crate::matrix::{FeatureKind, FeatureValues, Matrix};
+use crate::matrix::{Feature, FeatureKind, FeatureValues, Matrix};
 
 /// How the rows of a fit are standardised.
 ///
@@ -91,6 +91,12 @@ impl Columns {
         (coefficients, point[self.intercept()] - shift)
     }
 
+    /// By coordinate but the intercept's, what its value of 1 takes off the optimiser's intercept to make the raw one.
+    pub(super) fn intercept_shifts(&self) -> Vec<f64> {
+        let shift = |(c, d): (f64, &f64)| if *d > 0.0 { c / d } else { 0.0 };
+        self.center.iter().copied().chain(std::iter::repeat(0.0)).zip(&self.deviation).map(shift).collect()
+    }
+
     /// What an indicator's value of 1 is in units of its deviation; 0 for a constant one.
     fn indicator_unit(&self, indicator: usize) -> f64 {
         let deviation = self.deviation[self.n_numbers + indicator];
@@ -145,6 +151,13 @@ impl Columns {
         }
         hessian
     }
+}
+
+/// The columns in the order of coordinates, all numbers and then all indicators: their features and names.
+pub(crate) fn columns_of(features: &[Feature]) -> Vec<(&Feature, String)> {
+    let (numbers, others): (Vec<_>, Vec<_>) = features.iter().partition(|f| f.kind == FeatureKind::Number);
+    let features = numbers.into_iter().chain(others);
+    features.flat_map(|feature| feature.expanded_names().into_iter().map(move |name| (feature, name))).collect()
 }
 
 /// The columns of numbers, in order.

@@ -49,6 +49,12 @@ impl ElasticNet {
     }
 }
 
+impl AsRef<ElasticNet> for ElasticNet {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// Fits the candidates that parse, those with and those without an intercept each on a design of their own; one
 /// result per candidate, in their order.
 ///
@@ -83,12 +89,13 @@ pub(crate) fn fit_groups<P, D, M>(
 
 /// Solves elastic nets in the order of their paths: each from its neighbour of a larger `reg_param`, the first of a
 /// path from nothing.
-pub(crate) fn path<T: Clone, M>(
-    mut members: Members<ElasticNet>,
-    mut solve: impl FnMut(&ElasticNet, Option<T>) -> Result<T>,
+pub(crate) fn path<P: AsRef<ElasticNet>, T: Clone, M>(
+    mut members: Members<P>,
+    mut solve: impl FnMut(&P, Option<T>) -> Result<T>,
     model: impl Fn(&T) -> M,
 ) -> Vec<(usize, Result<M>)> {
     members.sort_by(|(i, a), (j, b)| {
+        let (a, b) = (a.as_ref(), b.as_ref());
         a.standardization
             .cmp(&b.standardization)
             .then(a.elastic_net_param.total_cmp(&b.elastic_net_param))
@@ -98,7 +105,8 @@ pub(crate) fn path<T: Clone, M>(
     let mut last: Option<((bool, u64), T)> = None;
     let mut results = Vec::with_capacity(members.len());
     for (i, params) in members {
-        let key = (params.standardization, params.elastic_net_param.to_bits());
+        let net = params.as_ref();
+        let key = (net.standardization, net.elastic_net_param.to_bits());
         let start = last.take().filter(|(of, _)| *of == key).map(|(_, point)| point);
         let solved = solve(&params, start);
         results.push((i, solved.map(|point| model(&last.insert((key, point)).1))));

@@ -3,6 +3,7 @@
 //! A margin is the intercept plus each column's coefficient times its value. Categories are columns of a one-hot view
 //! that is never materialised.
 
+mod bounds;
 mod classes;
 mod columns;
 mod design;
@@ -15,8 +16,9 @@ mod quadratic;
 mod sharded;
 mod weights;
 
+pub(crate) use bounds::{Bounds, RawBounds};
 pub(crate) use classes::ClassEvaluation;
-pub(crate) use columns::Columns;
+pub(crate) use columns::{Columns, columns_of};
 pub(crate) use design::{Design, Rows};
 pub(crate) use groups::{ElasticNet, Members, fit_groups, path};
 pub(crate) use loss::{Logistic, RowLoss, Squared};

@@ -4,7 +4,7 @@
 //! candidate to the next, until steps shrink too slowly with it.
 
 use super::design::Evaluation;
-use super::{Columns, Passes, Quadratic, RowLoss};
+use super::{Bounds, Columns, Passes, Quadratic, RowLoss};
 use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::support::math::ln;
@@ -21,11 +21,12 @@ const STEPS_PER_HESSIAN: f64 = 5.0;
 /// Rounding of the objective: a step that raises it by less than this is not worse.
 const ROUNDING: f64 = 1e-14;
 
-/// The penalties of each coordinate in the optimiser's units.
+/// The penalties of each coordinate in the optimiser's units, and the bounds of all.
 #[derive(Debug)]
 pub(crate) struct Penalty {
     pub(crate) l1: Vec<f64>,
     pub(crate) l2: Vec<f64>,
+    pub(crate) bounds: Option<Bounds>,
 }
 
 impl Penalty {
@@ -42,10 +43,22 @@ impl Penalty {
     /// `units` are what a coordinate of 1 counts; the intercept does not count.
     fn new(l1: f64, l2: f64, units: impl Iterator<Item = f64>) -> Self {
         let units: Vec<f64> = units.chain([0.0]).collect();
-        Self { l1: units.iter().map(|u| l1 * u).collect(), l2: units.iter().map(|u| l2 * u * u).collect() }
+        let (l1, l2) = (units.iter().map(|u| l1 * u).collect(), units.iter().map(|u| l2 * u * u).collect());
+        Self { l1, l2, bounds: None }
     }
 
-    /// The penalty at a point.
+    /// The penalty within bounds.
+    pub(crate) fn within(self, bounds: Option<Bounds>) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Whether a point is within the bounds. One that is not is no place to search from, but to take a step from: a
+    /// quadratic's minimum is within them, and near the point by what margins it gives.
+    pub(crate) fn allows(&self, point: &[f64]) -> bool {
+        self.bounds.as_ref().is_none_or(|bounds| bounds.contain(point))
+    }
+
+    /// The penalty at a point within the bounds.
     pub(crate) fn of(&self, point: &[f64]) -> f64 {
         point.iter().zip(&self.l1).zip(&self.l2).map(|((b, l1), l2)| l1 * b.abs() + 0.5 * l2 * b * b).sum()
     }
@@ -126,6 +139,11 @@ impl<'a, P: Passes, L: RowLoss> Solver<'a, P, L> {
     ) -> Result<Vec<f64>> {
         let mut point = start;
         let mut here = self.evaluate(&point)?;
+        if !penalty.allows(&point) {
+            self.hessian = None;
+            point = self.step(&point, &here, penalty, stop.goal(here.loss))?.to;
+            here = self.evaluate(&point)?;
+        }
         let mut last_promise = f64::NAN;
         for _ in 0..stop.max_iter {
             ctx.check()?;
@@ -156,7 +174,7 @@ impl<'a, P: Passes, L: RowLoss> Solver<'a, P, L> {
         Ok(point)
     }
 
-    /// One more step with the Hessian at hand, without L1 penalties, unless it raises the objective: of a quadratic loss
+    /// One more step with the Hessian at hand, without L1 penalties and bounds, unless it raises the objective: of a quadratic loss
     /// it takes out the rounding of the solution, which nearly dependent columns enlarge.
     ///
     /// # Errors
@@ -177,7 +195,7 @@ impl<'a, P: Passes, L: RowLoss> Solver<'a, P, L> {
         here: &'b Evaluation,
         penalty: &'b Penalty,
     ) -> Quadratic<'b> {
-        Quadratic { hessian, gradient: &here.gradient, at: point, l1: &penalty.l1, l2: &penalty.l2, free: &self.free }
+        Quadratic { hessian, gradient: &here.gradient, at: point, penalty, free: &self.free }
     }
 
     fn step(&mut self, point: &[f64], here: &Evaluation, penalty: &Penalty, goal: f64) -> Result<Step> {
