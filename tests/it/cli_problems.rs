@@ -25,7 +25,7 @@ const CLASSES: &str = "
            case when x > 7 then 'very late' when x > 3 then 'late' when x is not null then 'early' end as how
     from small";
 
-fn regression() -> Workplace {
+pub(crate) fn regression() -> Workplace {
     let work = Workplace::new();
     work.write("features.sql", NUMBERS);
     work.edit("train.yaml", "label: late", "label: delay\nproblem_type: regression\nweight: importance");
@@ -34,7 +34,7 @@ fn regression() -> Workplace {
     work
 }
 
-fn multiclass() -> Workplace {
+pub(crate) fn multiclass() -> Workplace {
     let work = Workplace::new();
     work.write("features.sql", CLASSES);
     work.edit("train.yaml", "label: late", "label: how\nproblem_type: multiclass");

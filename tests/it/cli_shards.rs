@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::cli_problems;
 use crate::cluster::LocalCluster;
 use crate::support::{Running, Workplace};
 
@@ -20,6 +21,21 @@ fn binary() -> Workplace {
     work.edit("train.yaml", grid, &estimators);
     over_shards(&work);
     work
+}
+
+/// Weighted numbers and classes, with the estimators that other problems do not have.
+fn other_problems() -> [Workplace; 2] {
+    let (numbers, classes) = (cli_problems::regression(), cli_problems::multiclass());
+    let grid = "max_iter: [10, 20]";
+    numbers.edit(
+        "train.yaml",
+        grid,
+        "max_iter: 3\n      loss_type: huber\n    decision_tree: {}\n    linear_regression: {}",
+    );
+    classes.edit("train.yaml", grid, "max_iter: 3\n    random_forest: { num_trees: 2 }\n    logistic_regression: {}");
+    over_shards(&numbers);
+    over_shards(&classes);
+    [numbers, classes]
 }
 
 /// Clusters of the same rows.
@@ -50,10 +66,14 @@ fn metrics(record: &Value) -> Vec<f64> {
 
 #[test]
 fn one_model_whatever_the_number_of_executors() {
-    for work in [binary(), clusters()] {
+    let [numbers, classes] = other_problems();
+    let some = [2].as_slice();
+    for (work, clusters) in
+        [(binary(), [1, 2, 5].as_slice()), (clusters(), &[1, 2, 5]), (numbers, some), (classes, some)]
+    {
         let local = train(&work, "local", &[]);
         assert_eq!(train(&work, "local", &[])["train"]["digest"], local["train"]["digest"], "the same run twice");
-        for executors in [1, 2, 5] {
+        for executors in clusters.iter().copied() {
             let cluster = LocalCluster::start_with(executors, &["--vcores", "1"]);
             let remote = train(&work, &format!("remote-{executors}"), &["--cluster", &cluster.address]);
             assert_eq!(remote["train"]["digest"], local["train"]["digest"], "{executors} executors");
@@ -99,6 +119,14 @@ fn an_executor_that_dies_changes_nothing() {
     let record = run.wait_for(|e| e["event"] == "record");
     assert_eq!(run.ended(), Some(0));
     assert_eq!(record["record"]["train"]["digest"], local["train"]["digest"]);
+}
+
+#[test]
+fn a_loss_that_needs_all_rows_is_refused_before_anything_runs() {
+    let [numbers, _] = other_problems();
+    numbers.edit("train.yaml", "loss_type: huber", "loss_type: absolute");
+    let says = ["(gradient_boosted_trees)", "no absolute and no quantile loss", "leave out parallel: rows"];
+    numbers.tidemill(&["run", "train.yaml"]).fails(USAGE, &says);
 }
 
 #[test]

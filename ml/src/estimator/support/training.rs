@@ -61,6 +61,15 @@ pub(crate) fn class_of(label: f64, n_classes: usize) -> Option<usize> {
     (class as f64 == label && class < n_classes).then_some(class)
 }
 
+/// Labels that are no classes of a problem of so many, of how many are.
+pub(crate) fn no_classes(problem: ProblemType, n_classes: usize, wrong: usize, n_rows: usize) -> MlError {
+    let expected = match problem {
+        ProblemType::Binary => "0 or 1".to_owned(),
+        _ => format!("a whole number from 0, below {n_classes}"),
+    };
+    MlError::Invalid(format!("the label must be {expected}; {wrong} of {n_rows} training rows have something else"))
+}
+
 /// Labels of a multiclass problem that are all of one class.
 pub(crate) fn one_of_classes(class: impl Display, n_rows: usize) -> MlError {
     MlError::Invalid(format!(

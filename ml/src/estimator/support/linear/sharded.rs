@@ -181,18 +181,14 @@ impl Survey {
         let n_rows = self.moments.n_rows;
         training::none_missing(&outline.features, &self.missing, n_rows as usize)?;
         let LabelMoments { least, largest, .. } = self.moments.label();
+        let wrong = self.wrong_labels as usize;
         match outline.problem {
-            ProblemType::Binary if self.wrong_labels > 0.0 => Err(MlError::Invalid(format!(
-                "the label must be 0 or 1; {} of {n_rows} training rows have something else",
-                self.wrong_labels
-            ))),
+            ProblemType::Binary | ProblemType::Multiclass if wrong > 0 => {
+                Err(training::no_classes(outline.problem, outline.n_classes, wrong, n_rows as usize))
+            }
             ProblemType::Binary if least == largest => Err(training::one_class(least, n_rows as usize)),
-            ProblemType::Multiclass if self.wrong_labels > 0.0 => Err(MlError::Invalid(format!(
-                "the label must be a whole number from 0, below {}; {} of {n_rows} training rows have something else",
-                outline.n_classes, self.wrong_labels
-            ))),
             ProblemType::Multiclass if least == largest => Err(training::one_of_classes(least, n_rows as usize)),
-            _ if self.wrong_labels > 0.0 => Err(training::no_numbers(self.wrong_labels as usize, n_rows as usize)),
+            _ if wrong > 0 => Err(training::no_numbers(wrong, n_rows as usize)),
             _ => Ok(()),
         }
     }

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::binned_tree::BinSet;
 use super::bins::{Binned, Meaning, Sample, stride};
 use super::partition::partition;
+use crate::Result;
 use crate::estimator::ProblemType;
 use crate::estimator::sharded::{Outline, Shard, ShardRows, Shards, kept, wrong_answer};
 use crate::estimator::support::chunks::add_into;
 use crate::estimator::support::training::{self, Labels};
 use crate::matrix::{FeatureKind, Matrix};
-use crate::{MlError, Result};
 
 /// The first number of an answer of a shard that has lost its rows; else it is 0.
 pub(crate) const LOST: i64 = 1;
@@ -126,8 +126,10 @@ fn survey(ShardRows { matrix, rows }: &ShardRows) -> Vec<f64> {
     let count = |is_so: &dyn Fn(f64) -> bool, all: &[f64]| rows.iter().filter(|r| is_so(all[**r as usize])).count();
     let weights = matrix.weight.as_deref();
     let n_classes = n_classes(matrix.problem, matrix.n_classes);
-    let is_class = |label: f64| label.trunc() == label && label >= 0.0 && label < n_classes as f64;
-    let is_wrong = |label: f64| if n_classes > 0 { !is_class(label) } else { !label.is_finite() };
+    let is_wrong = |label: f64| match n_classes {
+        0 => !label.is_finite(),
+        n => training::class_of(label, n).is_none(),
+    };
     let of_rows = [
         rows.len(),
         weights.map_or(0, |weights| count(&|w| !training::is_weight(w), weights)),
@@ -230,16 +232,14 @@ fn check(outline: &Outline, all: &[f64]) -> Result<()> {
         return Err(training::no_numbers(wrong_labels, n_rows));
     }
     if wrong_labels > 0 {
-        let expected = match outline.problem {
-            ProblemType::Binary => "0 or 1".to_owned(),
-            _ => format!("a whole number from 0, below {}", classes.len()),
-        };
-        return Err(MlError::Invalid(format!(
-            "the label must be {expected}; {wrong_labels} of {n_rows} training rows have something else"
-        )));
+        return Err(training::no_classes(outline.problem, classes.len(), wrong_labels, n_rows));
     }
     if !classes.is_empty() && present.len() < 2 {
-        return Err(training::one_class(present.first().map_or(0.0, |class| *class as f64), n_rows));
+        let class = present.first().copied().unwrap_or_default();
+        return Err(match outline.problem {
+            ProblemType::Binary => training::one_class(class as f64, n_rows),
+            _ => training::one_of_classes(class, n_rows),
+        });
     }
     training::check_weights(wrong_weights, n_rows)?;
     if weighted == 0 { Err(training::no_weight(n_rows)) } else { Ok(()) }
