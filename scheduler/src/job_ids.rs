@@ -1,5 +1,7 @@
 //! The names of jobs.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +18,17 @@ pub(crate) struct JobIds {
     last: AtomicU64,
 }
 
+tokio::task_local! {
+    /// The name that the job has that a task submits.
+    static NAMED: Cell<Option<String>>;
+}
+
+/// What a submission gives, and the name of its job, which Ballista does not tell whoever submits it by the network until
+/// one of its tasks has ended.
+pub(crate) async fn with_name<T>(submission: impl Future<Output = T>) -> (T, Option<String>) {
+    NAMED.scope(Cell::default(), async { (submission.await, NAMED.with(Cell::take)) }).await
+}
+
 impl JobIds {
     fn next(&self) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
@@ -28,13 +41,25 @@ impl JobIds {
 #[async_trait]
 impl JobIdGenerator for JobIds {
     async fn next_id(&self) -> String {
-        self.next()
+        let name = self.next();
+        // Jobs that this process submits for itself are outside of [`with_name`].
+        let _ = NAMED.try_with(|named| named.set(Some(name.clone())));
+        name
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_submission_learns_its_job_s_name() {
+        let ids = JobIds::default();
+        let (named, name) = with_name(ids.next_id()).await;
+        assert_eq!(Some(named), name);
+        assert_eq!(with_name(async {}).await, ((), None));
+        ids.next_id().await;
+    }
 
     #[test]
     fn names_sort_and_differ_also_from_many_threads() {

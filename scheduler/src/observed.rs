@@ -1,5 +1,5 @@
 //! Ballista's scheduler service with an ear on what executors report: failures for the log, ends for the budgets,
-//! and the last stage's outputs held back until all are there.
+//! and the last stage's outputs held back until all are there. A job's first status is told when it is queued.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,15 +10,17 @@ use ballista_core::serde::protobuf::{
     CancelJobParams, CancelJobResult, CleanJobDataParams, CleanJobDataResult, CreateUpdateSessionParams,
     CreateUpdateSessionResult, ExecuteQueryParams, ExecuteQueryResult, ExecutorStoppedParams, ExecutorStoppedResult,
     GetJobMetricsParams, GetJobMetricsResult, GetJobStatusParams, GetJobStatusResult, HeartBeatParams, HeartBeatResult,
-    PollWorkParams, PollWorkResult, RegisterExecutorParams, RegisterExecutorResult, RemoveSessionParams,
-    RemoveSessionResult, TaskStatus, UpdateTaskStatusParams, UpdateTaskStatusResult,
+    JobStatus, PollWorkParams, PollWorkResult, QueuedJob, RegisterExecutorParams, RegisterExecutorResult,
+    RemoveSessionParams, RemoveSessionResult, TaskStatus, UpdateTaskStatusParams, UpdateTaskStatusResult, job_status,
 };
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use futures::{StreamExt, stream};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use crate::finals::{FinalStage, Finals, Outstanding, Report, final_stage};
+use crate::job_ids;
 use crate::state::State;
 use crate::task_log::TaskLog;
 
@@ -98,6 +100,13 @@ impl Observed {
     }
 }
 
+/// The first status of a job, which tells whoever submitted it what to cancel.
+fn queued(job_id: String) -> GetJobStatusResult {
+    let queued = job_status::Status::Queued(QueuedJob::default());
+    let status = JobStatus { job_id, status: Some(queued), ..JobStatus::default() };
+    GetJobStatusResult { status: Some(status), flight_proxy: None }
+}
+
 /// One delegating method.
 macro_rules! delegate {
     ($($method:ident($params:ty) -> $result:ty;)*) => {
@@ -109,7 +118,11 @@ macro_rules! delegate {
                 &self,
                 request: Request<ExecuteQueryParams>,
             ) -> Result<Response<Self::ExecuteQueryPushStream>, Status> {
-                SchedulerGrpc::execute_query_push(&*self.inner, request).await
+                let submission = SchedulerGrpc::execute_query_push(&*self.inner, request);
+                let (answer, name) = job_ids::with_name(submission).await;
+                Ok(answer?.map(|statuses| -> Self::ExecuteQueryPushStream {
+                    Box::pin(stream::iter(name.map(|name| Ok(queued(name)))).chain(statuses))
+                }))
             }
 
             async fn update_task_status(
