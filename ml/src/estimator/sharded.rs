@@ -5,6 +5,7 @@
 //! does not depend on how many processes there are.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -127,6 +128,26 @@ pub(crate) fn kept<T: Any + Send + Sync>(
         Ok(Kept { value: Arc::new(value), size_bytes })
     })?;
     value.downcast().map_err(|_| MlError::Internal(format!("something else is kept of a shard under {key:?}")))
+}
+
+/// The same where it can only be gathered with what not every request tells; none where that is missing.
+///
+/// # Errors
+/// Those of [`Shard::keep`].
+pub(crate) fn kept_or_lost<T: Any + Send + Sync>(
+    shard: &dyn Shard,
+    key: &str,
+    gather: Option<impl Fn() -> Result<(T, usize)>>,
+) -> Result<Option<Arc<T>>> {
+    let is_lost = Cell::new(false);
+    let found = kept(shard, key, || match &gather {
+        Some(gather) => gather(),
+        None => {
+            is_lost.set(true);
+            Err(MlError::Internal(format!("what was kept of a shard under {key:?} is lost")))
+        }
+    });
+    if is_lost.get() { Ok(None) } else { found.map(Some) }
 }
 
 /// A request as it is sent.

@@ -106,7 +106,8 @@ impl<'a> Growing<'a> {
     /// Splits leaves, the next one first, until the children of the next one are not known.
     fn split_known(&mut self) {
         while self.leaves.len() < self.params.max_leaves {
-            let Some(at) = self.order().first().map(|open| open.at) else { return };
+            let next = self.open().min_by(|a, b| self.params.growth.compare(a, b));
+            let Some(Open { at, .. }) = next else { return };
             if self.leaves[at].children.is_none() && self.wants_sums(at) {
                 return;
             }
@@ -118,12 +119,9 @@ impl<'a> Growing<'a> {
         }
     }
 
-    /// The leaves that can be split, the next one first.
-    fn order(&self) -> Vec<Open> {
-        let open = |(at, leaf): (usize, &Leaf)| Open::new(at, leaf.depth, leaf.best.as_ref());
-        let mut open: Vec<Open> = self.leaves.iter().enumerate().filter_map(open).collect();
-        open.sort_by(|a, b| self.params.growth.compare(a, b));
-        open
+    /// The leaves that can be split.
+    fn open(&self) -> impl Iterator<Item = Open> {
+        self.leaves.iter().enumerate().filter_map(|(at, leaf)| Open::new(at, leaf.depth, leaf.best.as_ref()))
     }
 
     /// Whether one of a leaf's children may be split, so that their sums are needed.
@@ -156,7 +154,8 @@ impl<'a> Growing<'a> {
     /// The leaves whose children are looked at together: of a depth all, else half of what may still be split.
     fn next_leaves(&self) -> Vec<usize> {
         let left = self.params.max_leaves - self.leaves.len();
-        let order = self.order();
+        let mut order: Vec<Open> = self.open().collect();
+        order.sort_by(|a, b| self.params.growth.compare(a, b));
         let depth = order.first().map_or(0, |open| open.depth);
         let next: Vec<Open> = match self.params.growth {
             Growth::DepthWise => order.into_iter().take(left).take_while(|open| open.depth == depth).collect(),

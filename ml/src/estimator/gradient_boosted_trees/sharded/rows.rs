@@ -1,6 +1,5 @@
 //! A shard's rows in a boosting run.
 
-use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -8,11 +7,11 @@ use rayon::prelude::*;
 use super::super::histogram::{self, Histogram, Sums, plus};
 use super::super::rows::{Draw, ScoredRows};
 use super::{At, Fill, History};
-use crate::estimator::sharded::{Shard, ShardRows, kept};
+use crate::estimator::sharded::{Shard, ShardRows, kept_or_lost};
 use crate::estimator::support::trees::{
     Binned, BinnedTree, PartedRows, RowBins, first_row, in_blocks, labels, labels_of,
 };
-use crate::{MlError, Result};
+use crate::Result;
 
 /// The weight of the rows that trees are grown on, and that of their labels; of classes, that of each.
 pub(super) fn base(shard: &dyn Shard, draw: Draw) -> Result<Vec<f64>> {
@@ -47,18 +46,10 @@ pub(super) struct State {
 impl State {
     /// An answer of a shard's rows as they are at a point of a run; none where they are lost and all trees are not told.
     pub(super) fn with<T>(shard: &dyn Shard, at: &At, answer: impl FnOnce(&mut Self) -> T) -> Result<Option<T>> {
-        let is_lost = Cell::new(false);
-        let gather = || match &at.history {
-            Some(history) => Self::gather(shard, at, history).map(|(state, bytes)| (Mutex::new(state), bytes)),
-            None => {
-                is_lost.set(true);
-                Err(MlError::Internal("a shard's rows are lost".to_owned()))
-            }
-        };
-        let state: Arc<Mutex<Self>> = match kept(shard, "gradient_boosted_trees", gather) {
-            Err(_) if is_lost.get() => return Ok(None),
-            state => state?,
-        };
+        let gather = at.history.as_ref().map(|history| {
+            move || Self::gather(shard, at, history).map(|(state, bytes)| (Mutex::new(state), bytes))
+        });
+        let Some(state) = kept_or_lost(shard, "gradient_boosted_trees", gather)? else { return Ok(None) };
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(state.is_brought_to(shard, at)?.then(|| answer(&mut state)))
     }

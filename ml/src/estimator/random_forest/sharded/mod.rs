@@ -53,6 +53,7 @@ struct At {
     kind: Kind,
     /// Stands for the trees among all of the group.
     batch: usize,
+    max_bins: usize,
     units: Units,
     /// By tree, what decides how often it sees a row; none sees each once.
     draws: Vec<Option<u64>>,
@@ -190,6 +191,7 @@ impl Group<'_> {
                 let at = At {
                     kind,
                     batch: self.n_batches.get(),
+                    max_bins: params.tree.max_bins,
                     units,
                     draws: draws.clone(),
                     bootstrap: params.bootstrap,

@@ -1,6 +1,5 @@
 //! A shard's rows while trees grow.
 
-use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -9,10 +8,10 @@ use super::super::sample::Sampler;
 use super::super::target::{Classes, Numbers, Target};
 use super::grow::Wanted;
 use super::{At, Kind};
-use crate::estimator::sharded::{Shard, ShardRows, kept};
+use crate::estimator::sharded::{Shard, ShardRows, kept_or_lost};
 use crate::estimator::support::training::Labels;
 use crate::estimator::support::trees::{Binned, Meaning, PartedRows, first_row, labels_of};
-use crate::{MlError, Result};
+use crate::Result;
 
 /// What a shard keeps.
 pub(super) struct State {
@@ -20,6 +19,7 @@ pub(super) struct State {
     target: Box<dyn NodeSums>,
     /// The number of the first row.
     first: u64,
+    max_bins: usize,
     batch: usize,
     trees: Vec<TreeRows>,
     scratch: Vec<u32>,
@@ -75,18 +75,10 @@ impl<T: Target> NodeSums for T {
 impl State {
     /// An answer of a shard's rows, parted as they are now; none where they are lost and not all is told.
     pub(super) fn with<A>(shard: &dyn Shard, at: &At, answer: impl FnOnce(&Self) -> A) -> Result<Option<A>> {
-        let is_lost = Cell::new(false);
-        let gather = || match &at.meanings {
-            Some(meanings) => Self::gather(shard, at, meanings).map(|(state, bytes)| (Mutex::new(state), bytes)),
-            None => {
-                is_lost.set(true);
-                Err(MlError::Internal("a shard's rows are lost".to_owned()))
-            }
-        };
-        let state: Arc<Mutex<Self>> = match kept(shard, "random_forest", gather) {
-            Err(_) if is_lost.get() => return Ok(None),
-            state => state?,
-        };
+        let gather = at.meanings.as_ref().map(|meanings| {
+            move || Self::gather(shard, at, meanings).map(|(state, bytes)| (Mutex::new(state), bytes))
+        });
+        let Some(state) = kept_or_lost(shard, "random_forest", gather)? else { return Ok(None) };
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(state.is_brought_to(shard, at)?.then(|| answer(&state)))
     }
@@ -102,7 +94,7 @@ impl State {
         };
         let bytes = rows.len() * (binned.columns.len() + 32 + 5 * at.draws.len());
         let (first, scratch) = (first_row(shard), Vec::new());
-        let mut state = Self { binned, target, first, batch: at.batch, trees: Vec::new(), scratch };
+        let mut state = Self { binned, target, first, max_bins: at.max_bins, batch: at.batch, trees: Vec::new(), scratch };
         state.trees = state.begin(at);
         Ok((state, bytes))
     }
@@ -123,10 +115,11 @@ impl State {
 
     /// Parts rows as trees have grown; whether what is told was enough.
     fn is_brought_to(&mut self, shard: &dyn Shard, at: &At) -> Result<bool> {
-        if self.batch != at.batch {
-            // Other trees may be of other bins.
+        if self.max_bins != at.max_bins {
             let Some(meanings) = &at.meanings else { return Ok(false) };
             *self = Self::gather(shard, at, meanings)?.0;
+        } else if self.batch != at.batch {
+            (self.batch, self.trees) = (at.batch, self.begin(at));
         }
         let Self { trees, binned, scratch, .. } = self;
         let mut parted = trees.iter_mut().zip(&at.partings).map(|(tree, new)| tree.rows.part(new, binned, scratch));
