@@ -32,6 +32,11 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
+/// Bytes as megabytes: `12.3 MB`; a dash for none.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    if bytes == 0 { "-".to_owned() } else { format!("{:.1} MB", bytes as f64 / 1e6) }
+}
+
 /// A metric's value with four decimals, or a dash.
 pub(crate) fn metric(value: Option<f64>) -> String {
     value.filter(|v| v.is_finite()).map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"))
@@ -87,6 +92,11 @@ mod tests {
     #[test]
     fn times_have_the_unit_that_reads_well() {
         assert_eq!([0.416, 12.34, 245.2].map(seconds), ["0.42 s", "12.3 s", "4 min 05 s"]);
+    }
+
+    #[test]
+    fn bytes_are_megabytes() {
+        assert_eq!([0, 12_345_678].map(megabytes), ["-", "12.3 MB"]);
     }
 
     #[test]

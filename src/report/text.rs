@@ -8,7 +8,9 @@ use tidemill_engine::jobs::{CandidateRecord, RunRecord, ScoreRecord, TrainRecord
 use tidemill_ml::estimator::ProblemType;
 use tidemill_ml::eval::{CalibrationBin, Evaluation, Metric};
 
-use super::format::{count, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands};
+use super::format::{
+    count, megabytes, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands,
+};
 use super::table::{Align, Table};
 
 /// The most partitions that are named one by one; more are given as the first and the last.
@@ -198,6 +200,7 @@ pub(super) fn candidates_table(train: &TrainRecord) -> Table {
         ("mean", Align::Right),
         ("folds", Align::Left),
         ("time", Align::Right),
+        ("memory", Align::Right),
     ]);
     for c in ranked(train) {
         let folds = match &c.error {
@@ -208,7 +211,7 @@ pub(super) fn candidates_table(train: &TrainRecord) -> Table {
             }
         };
         let cells = [c.id.to_string(), c.estimator.clone(), params_text(&c.params), metric(c.mean), folds];
-        table.row(cells.into_iter().chain([seconds(c.seconds)]));
+        table.row(cells.into_iter().chain([seconds(c.seconds), megabytes(c.memory_bytes)]));
     }
     table
 }

@@ -102,6 +102,7 @@ fn failed(group: &TrainTask, candidate: usize, error: &EngineError) -> TrainOutc
         artifacts: None,
         importances: Importances::default(),
         seconds: 0.0,
+        memory_bytes: 0,
         error: Some(error.to_string()),
         executor: String::new(),
     }

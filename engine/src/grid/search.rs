@@ -429,6 +429,7 @@ impl GridSearch {
                     mean: values.map(|v| v.iter().sum::<f64>() / v.len() as f64),
                     folds,
                     seconds: own.iter().map(|o| o.seconds).sum(),
+                    memory_bytes: own.iter().map(|o| o.memory_bytes).max().unwrap_or_default(),
                     error: own.iter().find_map(|o| o.error.clone()),
                     executors,
                     given_up_at: (share < 1.0).then_some(share),

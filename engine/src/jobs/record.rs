@@ -159,6 +159,8 @@ pub struct CandidateRecord {
     pub mean: Option<f64>,
     /// Seconds spent on it (its share of its groups).
     pub seconds: f64,
+    /// The most memory that a process set apart for one of its groups; 0 where rows are in shards.
+    pub memory_bytes: u64,
     /// Why it failed.
     pub error: Option<String>,
     /// The executors that worked on it.

@@ -101,6 +101,12 @@ pub struct MatrixRef {
 }
 
 impl MatrixRef {
+    /// What it takes in memory where it is trained on whole: its files' bytes twice, for these and for columns. Shards are
+    /// kept otherwise.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        if self.shard_of.is_empty() { self.size_bytes.saturating_mul(2) } else { 0 }
+    }
+
     /// Its shards, each a matrix, in the order of their numbers. They are of about one size.
     pub(crate) fn shards(&self) -> Vec<Self> {
         let mut urls: BTreeMap<u32, Vec<String>> = BTreeMap::new();
@@ -132,6 +138,9 @@ pub struct TrainOutcome {
     pub importances: Importances,
     /// The candidate's share of the group's time.
     pub seconds: f64,
+    /// The memory that its process set apart for the group; 0 where rows are in shards, or none was.
+    #[serde(default)]
+    pub memory_bytes: u64,
     /// Why it failed.
     pub error: Option<String>,
     /// Where it ran.
@@ -411,7 +420,7 @@ pub(crate) async fn keep(task: &TrainTask, outcomes: &[TrainOutcome]) {
 /// # Errors
 /// Too little of it, with what would do.
 fn reserve(task: &TrainTask, ctx: &TaskContext) -> Result<MemoryReservation> {
-    let bytes = usize::try_from(task.matrix.size_bytes.saturating_mul(2)).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(task.matrix.memory_bytes()).unwrap_or(usize::MAX);
     let reservation = MemoryConsumer::new(format!("training group {}", task.group)).register(ctx.memory_pool());
     reservation.try_grow(bytes).map_err(|e| {
         DataFusionError::ResourcesExhausted(format!(
@@ -618,6 +627,7 @@ pub(crate) fn outcome(
         artifacts,
         importances,
         seconds,
+        memory_bytes: task.matrix.memory_bytes(),
         error,
         executor: process.to_owned(),
     }

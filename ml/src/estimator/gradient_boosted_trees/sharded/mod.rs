@@ -159,15 +159,14 @@ pub(super) fn fit_shards(
         Ok(rows) => rows,
         Err(e) => return training::failed(parsed, &e),
     };
-    let number = Cell::new(0);
-    let grow = |max_bins, runs: &[Run<GradientBoostedTreesParams>]| match rows.meanings(max_bins, look) {
+    let of = Group { shards, rows, ctx, n_runs: Cell::new(0) };
+    let grow = |max_bins, runs: &[Run<GradientBoostedTreesParams>]| match of.rows.meanings(max_bins, look) {
         Err(e) => training::failed(runs.iter().map(Ok::<_, MlError>).collect(), &e),
         Ok(meanings) => {
             let boosted = |run: &Run<GradientBoostedTreesParams>| {
-                fit::check(rows.negative, rows.n_rows(), run.params.loss)?;
-                number.set(number.get() + 1);
-                let mut run = ShardedRun::new(shards, &rows, &meanings, &run.params, number.get(), ctx)?;
-                run.boost(ctx)?;
+                fit::check(of.rows.negative, of.rows.n_rows(), run.params.loss)?;
+                let mut run = ShardedRun::new(&of, &meanings, &run.params)?;
+                run.boost()?;
                 Ok((Arc::clone(&meanings), run.boosted))
             };
             runs.iter().map(boosted).collect()
@@ -189,10 +188,17 @@ fn rows_of(shards: &dyn Shards) -> Result<ShardedRows<'_>> {
     if rows.n_rows() > MOST_ROWS { Err(fit::too_many(rows.n_rows())) } else { Ok(rows) }
 }
 
+/// What the candidates of a group share.
+struct Group<'a> {
+    shards: &'a dyn Shards,
+    rows: ShardedRows<'a>,
+    ctx: &'a FitContext,
+    n_runs: Cell<usize>,
+}
+
 /// A run over shards.
 struct ShardedRun<'a> {
-    shards: &'a dyn Shards,
-    n_rows: usize,
+    of: &'a Group<'a>,
     meanings: &'a Arc<[Meaning]>,
     params: &'a GradientBoostedTreesParams,
     number: usize,
@@ -205,28 +211,24 @@ struct ShardedRun<'a> {
 
 impl<'a> ShardedRun<'a> {
     fn new(
-        shards: &'a dyn Shards,
-        rows: &ShardedRows<'_>,
+        of: &'a Group<'a>,
         meanings: &'a Arc<[Meaning]>,
         params: &'a GradientBoostedTreesParams,
-        number: usize,
-        ctx: &FitContext,
     ) -> Result<Self> {
-        let outline = shards.outline();
-        let n_outputs = if params.loss == Loss::Softmax { outline.n_classes } else { 1 };
-        let seeds = Seeds::new(params, ctx, n_outputs);
+        let n_outputs = if params.loss == Loss::Softmax { of.shards.outline().n_classes } else { 1 };
+        let seeds = Seeds::new(params, of.ctx, n_outputs);
         let draw = Draw::new(params, seeds.run);
         let mut sums = vec![0.0; n_outputs + 1];
-        for answer in shards.pass(&encode(&Request::Base(draw))?)? {
+        for answer in of.shards.pass(&encode(&Request::Base(draw))?)? {
             add_into(&mut sums, &answer);
         }
         let base = sums[1..].iter().map(|sum| params.loss.base_of(sum / sums[0])).collect();
+        of.n_runs.set(of.n_runs.get() + 1);
         Ok(Self {
-            shards,
-            n_rows: rows.n_rows(),
+            of,
             meanings,
             params,
-            number,
+            number: of.n_runs.get(),
             seeds,
             draw,
             boosted: Boosted::new(base),
@@ -234,9 +236,9 @@ impl<'a> ShardedRun<'a> {
         })
     }
 
-    fn boost(&mut self, ctx: &FitContext) -> Result<()> {
+    fn boost(&mut self) -> Result<()> {
         for iteration in 0..self.params.max_iter {
-            if !self.iterate(iteration, ctx)? || self.stops()? {
+            if !self.iterate(iteration)? || self.stops()? {
                 break;
             }
         }
@@ -244,14 +246,14 @@ impl<'a> ShardedRun<'a> {
     }
 
     /// Adds a tree for each output; whether one of them has a split.
-    fn iterate(&mut self, iteration: usize, ctx: &FitContext) -> Result<bool> {
+    fn iterate(&mut self, iteration: usize) -> Result<bool> {
         let before = self.boosted.trees.len();
         for output in 0..self.boosted.base.len() {
             let bounds = self.bounds(output)?;
             let seed = self.seeds.of_features(iteration, output);
             let features = sample_features(self.meanings.len(), self.params.feature_subset, seed);
             let row_seed = self.seeds.of_rows(iteration);
-            let tree = Growing::new(self, features, bounds).grow(ctx, |features, splits, nodes| {
+            let tree = Growing::new(self, features, bounds).grow(self.of.ctx, |features, splits, nodes| {
                 let (features, splits) = (features.to_vec(), Partings { before: 0, new: splits.to_vec() });
                 self.sums(&Fill { output, row_seed, bounds, features, splits, nodes })
             })?;
@@ -266,7 +268,7 @@ impl<'a> ShardedRun<'a> {
     }
 
     fn bounds(&self, output: usize) -> Result<Bounds> {
-        let mut bounds = Bounds { n_rows: self.n_rows, gradient: 0.0, hessian: 0.0 };
+        let mut bounds = Bounds { n_rows: self.of.rows.n_rows(), gradient: 0.0, hessian: 0.0 };
         for answer in self.answers(|at| Request::Bounds(at, output))? {
             let [_, gradient, hessian] = answer[..] else { return Err(wrong_answer()) };
             bounds.gradient = bounds.gradient.max(gradient);
@@ -288,7 +290,7 @@ impl<'a> ShardedRun<'a> {
 
     /// The answers of all shards, asked again with all trees where some have lost their rows.
     fn answers(&self, request: impl Fn(At) -> Request) -> Result<Vec<Vec<f64>>> {
-        let ask = || self.shards.pass(&encode(&request(self.at()))?);
+        let ask = || self.of.shards.pass(&encode(&request(self.at()))?);
         let answers = ask()?;
         if !answers.iter().any(|answer| answer.first().is_none_or(|lost| *lost != 0.0)) {
             return Ok(answers);
@@ -299,7 +301,7 @@ impl<'a> ShardedRun<'a> {
 
     /// The same for sums.
     fn sums(&self, fill: &Fill) -> Result<Vec<i64>> {
-        let ask = || self.shards.sum(&encode(&Request::Fill(self.at(), fill.clone()))?);
+        let ask = || self.of.shards.sum(&encode(&Request::Fill(self.at(), fill.clone()))?);
         let sums = ask()?;
         if sums.first() == Some(&0) {
             return Ok(sums);

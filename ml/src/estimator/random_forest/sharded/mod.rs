@@ -148,7 +148,8 @@ impl Group<'_> {
         let grow = |max_bins, runs: &[Run<RandomForestParams>]| match self.rows.meanings(max_bins, look) {
             Err(e) => training::failed(runs.iter().map(Ok::<_, MlError>).collect(), &e),
             Ok(meanings) => {
-                runs.iter().map(|run| self.forest(&run.params, &meanings, &target, (kind, units))).collect()
+                let of = |params| Forest { params, meanings: &meanings, target: &target, kind, units };
+                runs.iter().map(|run| self.forest(&of(&run.params))).collect()
             }
         };
         let model = |_: &RandomForestParams, trees: &Vec<Tree>, num_trees: usize| {
@@ -174,46 +175,59 @@ impl Group<'_> {
         Ok(Units::of_numbers(n_rows, most_weight, mean, answers.iter().flatten().fold(0.0, |a, b| a.max(*b))))
     }
 
-    fn forest<T: Target>(
-        &self,
-        params: &RandomForestParams,
-        meanings: &Arc<[Meaning]>,
-        target: &T,
-        (kind, units): (Kind, Units),
-    ) -> Result<Vec<Tree>> {
-        let mut trees = Vec::with_capacity(params.num_trees);
-        let numbers: Vec<usize> = (0..params.num_trees).collect();
-        for numbers in numbers.chunks(TREES) {
-            let seeds: Vec<u64> = numbers.iter().map(|tree| seed_of(params, *tree, self.ctx)).collect();
-            let mut draws: Vec<Option<u64>> = seeds.iter().copied().map(Some).collect();
-            let grown = loop {
-                self.n_batches.set(self.n_batches.get() + 1);
-                let at = At {
-                    kind,
-                    batch: self.n_batches.get(),
-                    max_bins: params.tree.max_bins,
-                    units,
-                    draws: draws.clone(),
-                    bootstrap: params.bootstrap,
-                    rate: params.subsampling_rate,
-                    partings: Vec::new(),
-                    meanings: None,
-                };
-                let batch = Batch { shards: self.shards, at, meanings, told: RefCell::new(vec![0; draws.len()]) };
-                let growing = seeds.iter().map(|seed| Growing::new(target, params, meanings, *seed)).collect();
-                let grown = batch.grow(growing, self.ctx)?;
-                let empty: Vec<usize> =
-                    (0..grown.len()).filter(|i| grown[*i].is_none() && draws[*i].is_some()).collect();
-                if empty.is_empty() {
-                    break grown;
-                }
-                // Too few rows to draw from: those trees see all of them.
-                empty.into_iter().for_each(|i| draws[i] = None);
-            };
-            trees.extend(grown.into_iter().flatten().map(|tree| Tree::new(&tree, meanings)));
+    fn forest<T: Target>(&self, of: &Forest<'_, T>) -> Result<Vec<Tree>> {
+        let seeds: Vec<u64> = (0..of.params.num_trees).map(|tree| seed_of(of.params, tree, self.ctx)).collect();
+        let mut trees = Vec::with_capacity(seeds.len());
+        for seeds in seeds.chunks(TREES) {
+            trees.extend(self.grow(of, seeds)?.iter().map(|tree| Tree::new(tree, of.meanings)));
         }
         Ok(trees)
     }
+
+    /// Grows the trees of some seeds. Where there are too few rows to draw from, a tree sees all of them.
+    fn grow<T: Target>(&self, of: &Forest<'_, T>, seeds: &[u64]) -> Result<Vec<BinnedTree>> {
+        let mut draws: Vec<Option<u64>> = seeds.iter().copied().map(Some).collect();
+        loop {
+            let at = self.begin(of, draws.clone());
+            let batch =
+                Batch { shards: self.shards, at, meanings: of.meanings, told: RefCell::new(vec![0; seeds.len()]) };
+            let growing = seeds.iter().map(|seed| Growing::new(of.target, of.params, of.meanings, *seed)).collect();
+            let grown = batch.grow(growing, self.ctx)?;
+            let sees_none = |i: &usize| grown[*i].is_none();
+            let empty: Vec<usize> = (0..grown.len()).filter(sees_none).collect();
+            if empty.is_empty() {
+                return Ok(grown.into_iter().flatten().collect());
+            }
+            if empty.iter().any(|i| draws[*i].is_none()) {
+                return Err(wrong_answer());
+            }
+            empty.into_iter().for_each(|i| draws[i] = None);
+        }
+    }
+
+    fn begin<T>(&self, of: &Forest<'_, T>, draws: Vec<Option<u64>>) -> At {
+        self.n_batches.set(self.n_batches.get() + 1);
+        At {
+            kind: of.kind,
+            batch: self.n_batches.get(),
+            max_bins: of.params.tree.max_bins,
+            units: of.units,
+            draws,
+            bootstrap: of.params.bootstrap,
+            rate: of.params.subsampling_rate,
+            partings: Vec::new(),
+            meanings: None,
+        }
+    }
+}
+
+/// A forest, and what its trees grow on.
+struct Forest<'a, T> {
+    params: &'a RandomForestParams,
+    meanings: &'a Arc<[Meaning]>,
+    target: &'a T,
+    kind: Kind,
+    units: Units,
 }
 
 /// Trees that grow side by side.
