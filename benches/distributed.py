@@ -57,6 +57,9 @@ def arguments():
         "--memory-mib", type=int, default=256, help="memory of each executor (256)"
     )
     parser.add_argument("--rows-per-shard", type=int, default=65_536, help="(65,536)")
+    parser.add_argument(
+        "--estimator", action="append", choices=ESTIMATORS, help="what is trained (all)"
+    )
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the data")
     return parser.parse_args()
 
@@ -124,7 +127,7 @@ def main():
     tidemill = harness.binaries(args) / "tidemill"
     table = keyed(higgs_like(args.cache, args.rows)[0])
     report = {"rows": args.rows, "memory_mib": args.memory_mib, "estimators": {}}
-    for estimator in ESTIMATORS:
+    for estimator in args.estimator or ESTIMATORS:
         found = {}
         for executors in EXECUTORS:
             with tempfile.TemporaryDirectory() as folder:

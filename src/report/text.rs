@@ -8,9 +8,7 @@ use tidemill_engine::jobs::{CandidateRecord, RunRecord, ScoreRecord, TrainRecord
 use tidemill_ml::estimator::ProblemType;
 use tidemill_ml::eval::{CalibrationBin, Evaluation, Metric};
 
-use super::format::{
-    count, megabytes, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands,
-};
+use super::format::{count, megabytes, metric, metric_name, params_text, percent, plain, seconds, short_id, thousands};
 use super::table::{Align, Table};
 
 /// The most partitions that are named one by one; more are given as the first and the last.

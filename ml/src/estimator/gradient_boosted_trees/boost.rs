@@ -55,13 +55,13 @@ impl Boosted {
 /// # Errors
 /// Cancellation.
 pub(super) fn boost(
-    binned: &Arc<Binned>,
-    row_bins: &RowBins,
+    binned: &Binned,
+    row_bins: &Arc<RowBins>,
     labels: &Arc<Labels>,
     params: &GradientBoostedTreesParams,
     ctx: &FitContext,
 ) -> Result<Boosted> {
-    let mut run = Run::new(binned, labels, params, ctx);
+    let mut run = Run::new(row_bins, labels, params, ctx);
     let mut grower = Grower::new(binned, row_bins, params, ctx);
     for iteration in 0..params.max_iter {
         ctx.check()?;
@@ -83,7 +83,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(
-        binned: &Arc<Binned>,
+        bins: &Arc<RowBins>,
         labels: &'a Arc<Labels>,
         params: &'a GradientBoostedTreesParams,
         ctx: &FitContext,
@@ -95,7 +95,7 @@ impl<'a> Run<'a> {
             labels,
             params,
             seeds,
-            rows: ScoredRows::new(binned, labels, params.loss, draw, 0, &base),
+            rows: ScoredRows::new(bins, labels, params.loss, draw, 0, &base),
             boosted: Boosted::new(base),
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn fit(
     };
     let grow = |max_bins, runs: &[Run<GradientBoostedTreesParams>]| {
         let binned = Arc::new(Binned::new(matrix, rows, max_bins));
-        let row_bins = RowBins::new(&binned);
+        let row_bins = Arc::new(RowBins::new(&binned));
         let boosted = |run: &Run<GradientBoostedTreesParams>| {
             let negative = labels.label.iter().filter(|label| **label < 0.0).count();
             check(negative, labels.label.len(), run.params.loss)?;

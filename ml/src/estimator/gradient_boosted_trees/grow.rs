@@ -153,7 +153,7 @@ impl<'a> Grower<'a> {
     fn split(&mut self, leaf: &mut Leaf, split: &Split, sums: &[Sums], features: Option<&[usize]>) -> (Leaf, Leaf) {
         let rows = &mut self.rows[leaf.start..leaf.start + leaf.len];
         let bins = &self.binned.columns[split.test.feature];
-        let n_left = partition(rows, bins, &split.test.left_bins, &mut self.scratch);
+        let n_left = partition(rows, |row| bins[row as usize], &split.test.left_bins, &mut self.scratch);
         let child = |start, len, sums| Leaf {
             start,
             len,

@@ -12,7 +12,7 @@ use super::loss::{Loss, log_sum_exp};
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::random::mix;
 use crate::estimator::support::training::Labels;
-use crate::estimator::support::trees::{Binned, BinnedTree};
+use crate::estimator::support::trees::{BinnedTree, RowBins};
 
 /// Rows of one parallel piece of work when gradients are computed; each row is on its own.
 const ROWS_PER_PIECE: usize = 16_384;
@@ -58,7 +58,7 @@ impl Draw {
 /// The rows of a run, or of one of its shards.
 #[derive(Debug)]
 pub(super) struct ScoredRows {
-    binned: Arc<Binned>,
+    bins: Arc<RowBins>,
     labels: Arc<Labels>,
     loss: Loss,
     draw: Draw,
@@ -77,17 +77,17 @@ pub(super) struct ScoredRows {
 impl ScoredRows {
     /// Rows that all have the scores of no trees.
     pub(super) fn new(
-        binned: &Arc<Binned>,
+        bins: &Arc<RowBins>,
         labels: &Arc<Labels>,
         loss: Loss,
         draw: Draw,
         first: u64,
         base: &[f64],
     ) -> Self {
-        let n_rows = binned.n_rows;
+        let n_rows = bins.n_rows();
         let is_kept = |row: &u32| draw.is_validation(first + u64::from(*row));
         Self {
-            binned: Arc::clone(binned),
+            bins: Arc::clone(bins),
             labels: Arc::clone(labels),
             loss,
             draw,
@@ -99,9 +99,16 @@ impl ScoredRows {
         }
     }
 
+    /// The bytes that a row takes beside its bins, and while trees grow on it.
+    pub(super) fn bytes_of_row(&self) -> usize {
+        let (n_outputs, sums_and_numbers) = (self.scores.len(), 16 + 8);
+        let of_labels = 8 * (1 + usize::from(self.labels.weight.is_some()));
+        sums_and_numbers + of_labels + 8 * (n_outputs + usize::from(n_outputs > 1))
+    }
+
     /// The same rows at the start of another run.
     pub(super) fn restarted(&self, loss: Loss, draw: Draw, base: &[f64]) -> Self {
-        Self::new(&self.binned, &self.labels, loss, draw, self.first, base)
+        Self::new(&self.bins, &self.labels, loss, draw, self.first, base)
     }
 
     /// Begins an iteration: the derivatives of its trees are those of the scores now.
@@ -114,7 +121,7 @@ impl ScoredRows {
             scores.extend(self.scores.iter().map(|scores| scores[row]));
             log_sum_exp(scores)
         };
-        let rows = (0..self.binned.n_rows).into_par_iter().with_min_len(ROWS_PER_PIECE);
+        let rows = (0..self.bins.n_rows()).into_par_iter().with_min_len(ROWS_PER_PIECE);
         self.log_sums = rows.map_init(Vec::new, |scores, row| of_row(row, scores)).collect();
     }
 
@@ -124,7 +131,7 @@ impl ScoredRows {
             return bounds;
         }
         let most = |a: (f64, f64), b: (f64, f64)| (a.0.max(b.0), a.1.max(b.1));
-        let rows = (0..self.binned.n_rows).into_par_iter().with_min_len(ROWS_PER_PIECE);
+        let rows = (0..self.bins.n_rows()).into_par_iter().with_min_len(ROWS_PER_PIECE);
         let sizes = rows.map(|row| {
             let (gradient, hessian) = self.derivatives(output, row);
             (gradient.abs(), hessian)
@@ -157,7 +164,7 @@ impl ScoredRows {
     /// Fills `rows` with the rows of an iteration's trees, by its seed, and returns the others.
     pub(super) fn sample(&self, rows: &mut Vec<u32>, seed: u64) -> Vec<u32> {
         rows.clear();
-        let n_rows = self.binned.n_rows as u32;
+        let n_rows = self.bins.n_rows() as u32;
         if self.draw.sample_below.is_none() && self.validation_rows.is_empty() {
             rows.extend(0..n_rows);
             return Vec::new();
@@ -171,11 +178,11 @@ impl ScoredRows {
 
     /// Adds a tree's values to the scores of some rows, ascending.
     pub(super) fn add(&mut self, output: usize, tree: &BinnedTree, rows: &[u32]) {
-        let binned = &self.binned;
+        let bins = &self.bins;
         self.scores[output].par_chunks_mut(ROWS_PER_PIECE).enumerate().for_each(|(piece, scores)| {
             let first = piece * ROWS_PER_PIECE;
             for &row in rows_between(rows, first, first + scores.len()) {
-                scores[row as usize - first] += tree.values[tree.leaf(binned, row as usize)];
+                scores[row as usize - first] += tree.values[tree.leaf(|feature| bins.bin(feature, row as usize))];
             }
         });
     }

@@ -164,7 +164,8 @@ impl<'a, T: Target> Grower<'a, T> {
     /// Parts a leaf's rows and makes its children, with their best splits.
     fn split(&mut self, leaf: &mut Leaf, test: &BinTest) -> Result<(Leaf, Leaf)> {
         let bins = &self.task.binned.columns[test.feature];
-        let n_left = partition(&mut self.rows[leaf.rows.clone()], bins, &test.left_bins, &mut self.right);
+        let n_left =
+            partition(&mut self.rows[leaf.rows.clone()], |row| bins[row as usize], &test.left_bins, &mut self.right);
         let middle = leaf.rows.start + n_left;
         let child = |rows, is_left| Leaf {
             rows,

@@ -210,11 +210,7 @@ struct ShardedRun<'a> {
 }
 
 impl<'a> ShardedRun<'a> {
-    fn new(
-        of: &'a Group<'a>,
-        meanings: &'a Arc<[Meaning]>,
-        params: &'a GradientBoostedTreesParams,
-    ) -> Result<Self> {
+    fn new(of: &'a Group<'a>, meanings: &'a Arc<[Meaning]>, params: &'a GradientBoostedTreesParams) -> Result<Self> {
         let n_outputs = if params.loss == Loss::Softmax { of.shards.outline().n_classes } else { 1 };
         let seeds = Seeds::new(params, of.ctx, n_outputs);
         let draw = Draw::new(params, seeds.run);

@@ -7,11 +7,11 @@ use rayon::prelude::*;
 use super::super::histogram::{self, Histogram, Sums, plus};
 use super::super::rows::{Draw, ScoredRows};
 use super::{At, Fill, History};
+use crate::Result;
 use crate::estimator::sharded::{Shard, ShardRows, kept_or_lost};
 use crate::estimator::support::trees::{
-    Binned, BinnedTree, PartedRows, RowBins, first_row, in_blocks, labels, labels_of,
+    Binned, BinnedTree, Meaning, PartedRows, RowBins, first_row, in_blocks, labels, labels_of,
 };
-use crate::Result;
 
 /// The weight of the rows that trees are grown on, and that of their labels; of classes, that of each.
 pub(super) fn base(shard: &dyn Shard, draw: Draw) -> Result<Vec<f64>> {
@@ -31,8 +31,8 @@ pub(super) fn base(shard: &dyn Shard, draw: Draw) -> Result<Vec<f64>> {
 
 /// What a shard keeps.
 pub(super) struct State {
-    binned: Arc<Binned>,
-    row_bins: RowBins,
+    bins: Arc<RowBins>,
+    meanings: Arc<[Meaning]>,
     max_bins: usize,
     /// The run, and how many of its trees the rows' scores are of.
     run: usize,
@@ -46,9 +46,10 @@ pub(super) struct State {
 impl State {
     /// An answer of a shard's rows as they are at a point of a run; none where they are lost and all trees are not told.
     pub(super) fn with<T>(shard: &dyn Shard, at: &At, answer: impl FnOnce(&mut Self) -> T) -> Result<Option<T>> {
-        let gather = at.history.as_ref().map(|history| {
-            move || Self::gather(shard, at, history).map(|(state, bytes)| (Mutex::new(state), bytes))
-        });
+        let gather = at
+            .history
+            .as_ref()
+            .map(|history| move || Self::gather(shard, at, history).map(|(state, bytes)| (Mutex::new(state), bytes)));
         let Some(state) = kept_or_lost(shard, "gradient_boosted_trees", gather)? else { return Ok(None) };
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(state.is_brought_to(shard, at)?.then(|| answer(&mut state)))
@@ -56,14 +57,13 @@ impl State {
 
     fn gather(shard: &dyn Shard, at: &At, History { max_bins, meanings, .. }: &History) -> Result<(Self, usize)> {
         let ShardRows { matrix, rows } = shard.read()?;
-        let binned = Arc::new(Binned::by(Arc::clone(meanings), &matrix.x, &rows));
+        // Rows lie by row only: columns would take as much again.
+        let bins = Arc::new(RowBins::new(&Binned::by(Arc::clone(meanings), &matrix.x, &rows)));
         let labels = Arc::new(labels_of(&matrix, &rows));
-        let row_bins = RowBins::new(&binned);
-        let bytes_of_row = binned.columns.len() + row_bins.bytes_of_row() + 48 + 16 * labels.n_outputs;
-        let bytes = rows.len() * bytes_of_row;
-        let rows = ScoredRows::new(&binned, &labels, at.loss, at.draw, first_row(shard), &at.base);
-        let (max_bins, scratch) = (*max_bins, Vec::new());
-        let mut state = Self { binned, row_bins, max_bins, run: at.run, n_trees: 0, rows, tree: None, scratch };
+        let rows = ScoredRows::new(&bins, &labels, at.loss, at.draw, first_row(shard), &at.base);
+        let bytes = bins.n_rows() * (bins.bytes_of_row() + rows.bytes_of_row());
+        let (meanings, max_bins, scratch) = (Arc::clone(meanings), *max_bins, Vec::new());
+        let mut state = Self { bins, meanings, max_bins, run: at.run, n_trees: 0, rows, tree: None, scratch };
         state.rows.begin();
         Ok((state, bytes))
     }
@@ -94,7 +94,7 @@ impl State {
     /// Adds a tree's values to the scores of all rows.
     fn add(&mut self, tree: &BinnedTree) {
         let n_outputs = self.rows.scores.len();
-        let all: Vec<u32> = (0..self.binned.n_rows as u32).collect();
+        let all: Vec<u32> = (0..self.bins.n_rows() as u32).collect();
         self.rows.add(self.n_trees % n_outputs, tree, &all);
         self.n_trees += 1;
         if self.n_trees.is_multiple_of(n_outputs) {
@@ -115,7 +115,7 @@ impl State {
         let by_node: Vec<Vec<Histogram>> = fill.nodes.par_iter().map(of_node).collect();
         for histograms in by_node {
             for (feature, histogram) in fill.features.iter().zip(&histograms) {
-                let n_bins = self.binned.meanings[*feature].n_bins();
+                let n_bins = self.meanings[*feature].n_bins();
                 answer.extend(histogram[..=n_bins].as_flattened());
             }
         }
@@ -131,7 +131,8 @@ impl State {
             self.tree = Some((self.n_trees, PartedRows::new(rows)));
         }
         if let Some((_, tree)) = &mut self.tree {
-            tree.part(splits, &self.binned, &mut self.scratch);
+            let bins = &self.bins;
+            tree.part(splits, |feature, row| bins.bin(feature, row), &mut self.scratch);
         }
     }
 
@@ -140,7 +141,7 @@ impl State {
         let mut rest = &mut histograms[..];
         for features in in_blocks(features) {
             let (own, after) = rest.split_at_mut(features.len());
-            let bins = self.row_bins.block(RowBins::place(features[0]));
+            let bins = self.bins.block(RowBins::place(features[0]));
             histogram::fill(own, features, rows, bins, &self.rows.sums);
             rest = after;
         }

@@ -8,10 +8,10 @@ use super::super::sample::Sampler;
 use super::super::target::{Classes, Numbers, Target};
 use super::grow::Wanted;
 use super::{At, Kind};
+use crate::Result;
 use crate::estimator::sharded::{Shard, ShardRows, kept_or_lost};
 use crate::estimator::support::training::Labels;
 use crate::estimator::support::trees::{Binned, Meaning, PartedRows, first_row, labels_of};
-use crate::Result;
 
 /// What a shard keeps.
 pub(super) struct State {
@@ -75,9 +75,10 @@ impl<T: Target> NodeSums for T {
 impl State {
     /// An answer of a shard's rows, parted as they are now; none where they are lost and not all is told.
     pub(super) fn with<A>(shard: &dyn Shard, at: &At, answer: impl FnOnce(&Self) -> A) -> Result<Option<A>> {
-        let gather = at.meanings.as_ref().map(|meanings| {
-            move || Self::gather(shard, at, meanings).map(|(state, bytes)| (Mutex::new(state), bytes))
-        });
+        let gather = at
+            .meanings
+            .as_ref()
+            .map(|meanings| move || Self::gather(shard, at, meanings).map(|(state, bytes)| (Mutex::new(state), bytes)));
         let Some(state) = kept_or_lost(shard, "random_forest", gather)? else { return Ok(None) };
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(state.is_brought_to(shard, at)?.then(|| answer(&state)))
@@ -94,7 +95,8 @@ impl State {
         };
         let bytes = rows.len() * (binned.columns.len() + 32 + 5 * at.draws.len());
         let (first, scratch) = (first_row(shard), Vec::new());
-        let mut state = Self { binned, target, first, max_bins: at.max_bins, batch: at.batch, trees: Vec::new(), scratch };
+        let mut state =
+            Self { binned, target, first, max_bins: at.max_bins, batch: at.batch, trees: Vec::new(), scratch };
         state.trees = state.begin(at);
         Ok((state, bytes))
     }
@@ -122,7 +124,8 @@ impl State {
             (self.batch, self.trees) = (at.batch, self.begin(at));
         }
         let Self { trees, binned, scratch, .. } = self;
-        let mut parted = trees.iter_mut().zip(&at.partings).map(|(tree, new)| tree.rows.part(new, binned, scratch));
+        let bin = |feature: usize, row: usize| binned.columns[feature][row];
+        let mut parted = trees.iter_mut().zip(&at.partings).map(|(tree, new)| tree.rows.part(new, bin, scratch));
         Ok(parted.all(|is_known| is_known))
     }
 

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bins::Binned;
 use crate::codec::exact;
 
 /// Which bins go left, as a bitset.
@@ -47,16 +46,16 @@ pub(crate) enum Child {
 }
 
 impl BinnedTree {
-    /// The leaf of a training row.
-    pub(crate) fn leaf(&self, binned: &Binned, row: usize) -> usize {
+    /// The leaf of a row, by its bin of a feature.
+    pub(crate) fn leaf(&self, bin: impl Fn(usize) -> u8) -> usize {
         let mut at = if self.nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
         loop {
             match at {
                 Child::Leaf(leaf) => return leaf,
                 Child::Node(node) => {
                     let node = &self.nodes[node];
-                    let bin = binned.columns[node.test.feature][row];
-                    at = if contains(&node.test.left_bins, bin) { node.left } else { node.right };
+                    let goes_left = contains(&node.test.left_bins, bin(node.test.feature));
+                    at = if goes_left { node.left } else { node.right };
                 }
             }
         }

@@ -9,28 +9,34 @@ const ROWS_PER_PIECE: usize = 16_384;
 
 /// Puts the rows whose bins are in a set before the others, both in their order; how many they are. Large leaves are parted
 /// by several threads, with the same result.
-pub(crate) fn partition(rows: &mut [u32], bins: &[u8], left: &BinSet, scratch: &mut Vec<u32>) -> usize {
+pub(crate) fn partition(
+    rows: &mut [u32],
+    bin: impl Fn(u32) -> u8 + Sync,
+    left: &BinSet,
+    scratch: &mut Vec<u32>,
+) -> usize {
     let mut goes_left = [false; 256];
     for (bin, goes) in (0..=255).zip(&mut goes_left) {
         *goes = contains(left, bin);
     }
+    let goes_left = |row| goes_left[usize::from(bin(row))];
     scratch.resize(scratch.len().max(rows.len()), 0);
     let scratch = &mut scratch[..rows.len()];
     if rows.len() < 2 * ROWS_PER_PIECE {
-        return partition_piece(rows, bins, &goes_left, scratch);
+        return partition_piece(rows, goes_left, scratch);
     }
     let pieces = rows.par_chunks_mut(ROWS_PER_PIECE).zip(scratch.par_chunks_mut(ROWS_PER_PIECE));
-    let n_left: Vec<usize> = pieces.map(|(rows, scratch)| partition_piece(rows, bins, &goes_left, scratch)).collect();
+    let n_left: Vec<usize> = pieces.map(|(rows, scratch)| partition_piece(rows, goes_left, scratch)).collect();
     join_pieces(rows, &n_left, scratch)
 }
 
 /// Parts the rows of a piece.
-fn partition_piece(rows: &mut [u32], bins: &[u8], goes_left: &[bool; 256], scratch: &mut [u32]) -> usize {
+fn partition_piece(rows: &mut [u32], goes_left: impl Fn(u32) -> bool, scratch: &mut [u32]) -> usize {
     let (mut n_left, mut n_right) = (0, 0);
     // Both sides are written and one counter moves: no branch to mispredict. `n_left` never passes the read.
     for i in 0..rows.len() {
         let row = rows[i];
-        let left = goes_left[usize::from(bins[row as usize])];
+        let left = goes_left(row);
         rows[n_left] = row;
         scratch[n_right] = row;
         n_left += usize::from(left);
@@ -75,7 +81,7 @@ mod tests {
             let mut rows: Vec<u32> = (0..n as u32).collect();
             let goes_left = |row: &u32| contains(&left, bins[*row as usize]);
             let (lefts, rights): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| goes_left(row));
-            assert_eq!(partition(&mut rows, &bins, &left, &mut Vec::new()), lefts.len(), "{n} rows");
+            assert_eq!(partition(&mut rows, |row| bins[row as usize], &left, &mut Vec::new()), lefts.len(), "{n} rows");
             assert_eq!(rows, [lefts, rights].concat(), "{n} rows");
         }
     }

@@ -15,6 +15,7 @@ const ROWS_PER_PIECE: usize = 1024;
 pub(crate) struct RowBins {
     /// By 32 features, then by row.
     blocks: Vec<Vec<RowBlock>>,
+    n_rows: usize,
 }
 
 /// A row's bins of the features of a block.
@@ -25,12 +26,24 @@ pub(crate) struct RowBlock([u8; WIDTH]);
 impl RowBins {
     /// Copies the columns' bins.
     pub(crate) fn new(binned: &Binned) -> Self {
-        Self { blocks: binned.columns.chunks(WIDTH).map(|columns| block(columns, binned.n_rows)).collect() }
+        let blocks = binned.columns.chunks(WIDTH).map(|columns| block(columns, binned.n_rows)).collect();
+        Self { blocks, n_rows: binned.n_rows }
     }
 
     /// The bytes that the bins of a row take.
     pub(crate) fn bytes_of_row(&self) -> usize {
         self.blocks.len() * size_of::<RowBlock>()
+    }
+
+    /// How many rows there are.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The bin of a row.
+    #[inline]
+    pub(crate) fn bin(&self, feature: usize, row: usize) -> u8 {
+        self.blocks[Self::place(feature)][row].0[feature % WIDTH]
     }
 
     /// The place of the block that a feature is in.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::binned_tree::BinSet;
-use super::bins::{Binned, Meaning, Sample, stride};
+use super::bins::{Meaning, Sample, stride};
 use super::partition::partition;
 use crate::Result;
 use crate::estimator::ProblemType;
@@ -55,12 +55,19 @@ impl PartedRows {
         &self.rows[self.ranges[node].clone()]
     }
 
-    /// Parts rows as far as they were not yet; whether those partings are known that are not told.
-    pub(crate) fn part(&mut self, partings: &Partings, binned: &Binned, scratch: &mut Vec<u32>) -> bool {
+    /// Parts rows, by their bins of a feature, as far as they were not yet; whether those partings are known that are not
+    /// told.
+    pub(crate) fn part(
+        &mut self,
+        partings: &Partings,
+        bin: impl Fn(usize, usize) -> u8 + Sync,
+        scratch: &mut Vec<u32>,
+    ) -> bool {
         let Some(done) = (self.ranges.len() / 2).checked_sub(partings.before) else { return false };
         for Parting { node, feature, left_bins } in partings.new.iter().skip(done) {
             let range = self.ranges[*node].clone();
-            let n_left = partition(&mut self.rows[range.clone()], &binned.columns[*feature], left_bins, scratch);
+            let bin = |row| bin(*feature, row as usize);
+            let n_left = partition(&mut self.rows[range.clone()], bin, left_bins, scratch);
             let middle = range.start + n_left;
             self.ranges.extend([range.start..middle, middle..range.end]);
         }
