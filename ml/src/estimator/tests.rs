@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::testing::{TestShards, labelled_data, linear_data, params, slice, some_weights, tree_data};
+use super::support::testing::{TestShards, labelled_data, linear_data, params, slice, some_weights, take, tree_data};
 use super::*;
 use crate::matrix::FeatureValues;
 
@@ -275,10 +275,14 @@ fn other_columns_are_refused() {
     }
 }
 
+/// How many rows are dealt to shards: deep trees take many passes.
+const SHARDED_ROWS: u32 = 3_000;
+
 /// The estimators that train over shards, with weights or without.
 fn all_sharded() -> impl Iterator<Item = (Arc<dyn Estimator>, Matrix, Vec<Params>)> {
     let is_sharded = |(estimator, ..): &(Box<dyn Estimator>, _, _)| estimator.sharded().is_some();
     all().into_iter().filter(is_sharded).flat_map(|(estimator, matrix, candidates)| {
+        let matrix = take(&matrix, &(0..SHARDED_ROWS).collect::<Vec<_>>());
         let weighted = Matrix { weight: Some(some_weights(matrix.x.n_rows)), ..matrix.clone() };
         let of_the_same: Arc<dyn Estimator> = estimator.into();
         [(Arc::clone(&of_the_same), matrix, candidates.clone()), (of_the_same, weighted, candidates)]

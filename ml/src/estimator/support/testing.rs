@@ -246,7 +246,8 @@ impl Shard for TestShard {
     }
 }
 
-fn take(matrix: &Matrix, rows: &[u32]) -> Matrix {
+/// Some rows of a matrix.
+pub(crate) fn take(matrix: &Matrix, rows: &[u32]) -> Matrix {
     let numbers = |all: &Arc<[f64]>| rows.iter().map(|r| all[*r as usize]).collect();
     Matrix {
         x: matrix.x.take(rows),
