@@ -2,8 +2,8 @@
 //!
 //! A pass is a plan of [`TrainExec`](super::train::TrainExec) with a [`Question`]: one partition for each shard, its row out
 //! the shard's answer. An executor has all its shards in one task, takes as many at a time as it has vcores, and adds up
-//! the answers that are sums. What a process gathers of a shard it keeps for the passes that follow; a process that has lost it, or
-//! never had it, reads the shard from the store and gathers it anew, to the same bits.
+//! the answers that are sums. What a process gathers of a shard it keeps for the passes that follow; a process that has
+//! lost it, or never had it, reads the shard from the store and gathers it anew, to the same bits.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,9 +20,8 @@ use tidemill_ml::matrix::FeatureValues;
 use tokio::runtime::Handle;
 
 use super::train::{CancelOnDrop, TrainTask, rows_of};
-use crate::EngineError;
 use crate::codec::wire;
-use crate::session::{Services, services};
+use crate::session::{Room, Services, services};
 
 /// How many times its files' bytes reading a shard takes: these, its batches, and the columns.
 const READING: u64 = 3;
@@ -173,16 +172,13 @@ pub(super) async fn answer(task: ShardTask, question: &Arc<Question>, ctx: &Task
     let (services, question) = (services(ctx.session_config()), Arc::clone(question));
     let kept = Arc::clone(&services.kept);
     let slot = kept.slot().await;
-    let bytes = task.of.matrix.size_bytes.saturating_mul(READING);
-    let room = services.kept.reserve(&question.residence, bytes).map_err(EngineError::from)?;
     let fit = FitContext::new(task.of.seed);
     let guard = CancelOnDrop(Arc::clone(&fit.cancel));
-    let here = Here { task, services, question, handle: Handle::current() };
+    let here = Here { task, services, question, handle: Handle::current(), room: Mutex::default() };
     let answer = tokio::task::spawn_blocking(move || here.answer(&fit))
         .await
         .map_err(|e| internal_datafusion_err!("a task over a shard ended badly: {e}"))??;
     drop(guard);
-    drop(room);
     drop(slot);
     Ok(answer)
 }
@@ -193,6 +189,8 @@ struct Here {
     services: Arc<Services>,
     question: Arc<Question>,
     handle: Handle,
+    /// For what is read of the shard, once it is.
+    room: Mutex<Option<Room>>,
 }
 
 impl Here {
@@ -240,6 +238,13 @@ impl Shard for Here {
     }
 
     fn read(&self) -> Result<ShardRows, MlError> {
+        let bytes = self.task.of.matrix.size_bytes.saturating_mul(READING);
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if room.is_none() {
+            // Not before it is needed: room for one shard would take that of others which are kept.
+            *room = Some(self.services.kept.reserve(&self.question.residence, bytes)?);
+        }
+        drop(room);
         let matrix = Arc::new(self.handle.block_on(self.services.read(&self.task.of.matrix))?);
         let (rows, _) = rows_of(&self.task.of, &matrix);
         Ok(ShardRows { matrix, rows })

@@ -26,6 +26,7 @@ pub use asof::AsofOptions;
 pub(crate) use asof::{parse_statement, view_query};
 pub use config::{Plugins, runtime_hooks};
 pub use kept::KeptShards;
+pub(crate) use kept::Room;
 pub use services::{Services, services};
 pub(crate) use statements::CommitNote;
 pub use statements::{WriteMode, Written};

@@ -264,7 +264,11 @@ impl<'a> ShardedRun<'a> {
     }
 
     fn bounds(&self, output: usize) -> Result<Bounds> {
-        let mut bounds = Bounds { n_rows: self.of.rows.n_rows(), gradient: 0.0, hessian: 0.0 };
+        let n_rows = self.of.rows.n_rows();
+        if let (Some((gradient, hessian)), false) = (self.params.loss.bounds(), self.of.rows.is_weighted) {
+            return Ok(Bounds { n_rows, gradient, hessian });
+        }
+        let mut bounds = Bounds { n_rows, gradient: 0.0, hessian: 0.0 };
         for answer in self.answers(|at| Request::Bounds(at, output))? {
             let [_, gradient, hessian] = answer[..] else { return Err(wrong_answer()) };
             bounds.gradient = bounds.gradient.max(gradient);
