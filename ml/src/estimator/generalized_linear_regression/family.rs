@@ -171,7 +171,7 @@ impl Link {
 }
 
 /// Half the deviance of a row; its curvature is the expected one (Fisher's), which is never negative.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Deviance {
     pub(super) family: Family,
     pub(super) link: Link,

@@ -9,8 +9,8 @@ use super::{Family, GeneralizedLinearRegressionModel, GeneralizedLinearRegressio
 use crate::codec::exact;
 use crate::estimator::sharded::Shards;
 use crate::estimator::support::linear::{
-    Design, LabelMoments, LinearWeights, Members, Passes, Penalty, RowLoss, Rows, ShardedRows, Solver, Squared, Stop,
-    fit_groups,
+    Design, LabelMoments, LinearWeights, Members, Passes, Penalty, Reached, RowLoss, Rows, ShardedRows, Solver,
+    Squared, Stop, Together, fit_groups,
 };
 use crate::estimator::support::training;
 use crate::estimator::{FitContext, Params, ProblemType};
@@ -95,6 +95,10 @@ impl RowLoss for Loss {
             Self::Margin { .. } => 1.0,
         }
     }
+
+    fn is_quadratic(&self) -> bool {
+        matches!(self, Self::Margin { .. })
+    }
 }
 
 fn fit_members(
@@ -103,25 +107,40 @@ fn fit_members(
     members: Members<GeneralizedLinearRegressionParams>,
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
-    let fit = |params: &GeneralizedLinearRegressionParams| {
-        let point = solve(rows, params, ctx)?;
-        let weights = LinearWeights::new(Arc::clone(features), rows.columns(), &point);
-        Ok(GeneralizedLinearRegressionModel::new(weights, params.family, params.link))
+    let mut by_loss: Vec<(Deviance, Members<GeneralizedLinearRegressionParams>)> = Vec::new();
+    for (i, params) in members {
+        let deviance = Deviance { family: params.family, link: params.link };
+        match by_loss.iter_mut().find(|(other, _)| *other == deviance) {
+            Some((_, alike)) => alike.push((i, params)),
+            None => by_loss.push((deviance, vec![(i, params)])),
+        }
+    }
+    let fit_alike = |(deviance, alike)| {
+        let together = Together::new(rows, Loss::Deviance(deviance));
+        let fit = async |(i, params): (usize, GeneralizedLinearRegressionParams)| {
+            let reached = solve(&mut Solver::new(&together), rows, &params, ctx).await;
+            let weights = reached.map(|at| LinearWeights::new(Arc::clone(features), rows.columns(), at.minimum()));
+            (i, weights.map(|weights| GeneralizedLinearRegressionModel::new(weights, params.family, params.link)))
+        };
+        together.run(Members::into_iter(alike).map(fit))
     };
-    members.into_iter().map(|(i, params)| (i, fit(&params))).collect()
+    by_loss.into_iter().flat_map(fit_alike).collect()
 }
 
-fn solve(rows: &impl Passes, params: &GeneralizedLinearRegressionParams, ctx: &FitContext) -> Result<Vec<f64>> {
+async fn solve<P: Passes>(
+    solver: &mut Solver<'_, P, Loss>,
+    rows: &P,
+    params: &GeneralizedLinearRegressionParams,
+    ctx: &FitContext,
+) -> Result<Reached> {
     let GeneralizedLinearRegressionParams { family, link, .. } = *params;
     check(rows.labels(), family)?;
     let penalty = Penalty::raw(rows.columns(), 0.0, params.reg_param);
-    let mut solver = Solver::new(rows, Loss::Deviance(Deviance { family, link }));
-    let mut start = solver.start(link.margin(start_mean(rows, family)));
-    if !solver.loss(&start)?.is_finite() {
-        start = least_squares(rows, params, ctx)?;
+    let mut start = solver.start(link.margin(start_mean(rows, family))).await?;
+    if !start.loss().is_finite() {
+        start = solver.reach(least_squares(rows, params, ctx)?).await?;
     }
-    let first = solver.loss(&start)?;
-    if !first.is_finite() {
+    if !start.loss().is_finite() {
         return Err(MlError::Invalid(format!(
             "no coefficients were found whose means are all {}, as the {} family needs with the {} link; take the log \
              link, or fit_intercept = true",
@@ -130,8 +149,8 @@ fn solve(rows: &impl Passes, params: &GeneralizedLinearRegressionParams, ctx: &F
             link.name()
         )));
     }
-    let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor: ROUNDING * first };
-    solver.solve(&penalty, stop, start, ctx)
+    let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor: ROUNDING * start.loss() };
+    solver.solve(&penalty, stop, start, ctx).await
 }
 
 /// Checks that the labels are those of a family: each allows an interval.
@@ -156,8 +175,12 @@ fn start_mean(rows: &impl Passes, family: Family) -> f64 {
 /// The coefficients whose margins are next to those of the labels: a start where no coefficients have no mean.
 fn least_squares(rows: &impl Passes, params: &GeneralizedLinearRegressionParams, ctx: &FitContext) -> Result<Vec<f64>> {
     let least = LEAST_START * start_mean(rows, params.family);
-    let mut solver = Solver::new(rows, Loss::Margin { link: params.link, least });
-    let start = solver.start(0.0);
     let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor: f64::MIN_POSITIVE };
-    solver.solve(&Penalty::raw(rows.columns(), 0.0, params.reg_param), stop, start, ctx)
+    let together = Together::new(rows, Loss::Margin { link: params.link, least });
+    let solve = async {
+        let mut solver = Solver::new(&together);
+        let start = solver.start(0.0).await?;
+        solver.solve(&Penalty::raw(rows.columns(), 0.0, params.reg_param), stop, start, ctx).await
+    };
+    together.run([solve]).remove(0).map(|reached| reached.point)
 }

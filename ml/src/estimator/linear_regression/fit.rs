@@ -6,8 +6,8 @@ use super::{LinearRegressionModel, LinearRegressionParams};
 use crate::Result;
 use crate::estimator::sharded::Shards;
 use crate::estimator::support::linear::{
-    Columns, Design, ElasticNet, LinearWeights, Members, Passes, Penalty, Rows, ShardedRows, Solver, Squared, Stop,
-    fit_groups, path,
+    Columns, Design, ElasticNet, LinearWeights, Members, Passes, Penalty, Reached, Rows, ShardedRows, Solver, Squared,
+    Stop, fit_groups, solve_paths,
 };
 use crate::estimator::support::training;
 use crate::estimator::{FitContext, Params, ProblemType};
@@ -63,15 +63,19 @@ fn fit_members(
     let (columns, labels) = (rows.columns(), rows.labels());
     // As Spark does for a constant label.
     let deviation = if labels.deviation > 0.0 { labels.deviation } else { labels.mean.abs() };
-    let mut solver = Solver::new(rows, Squared);
-    let solve = |params: &ElasticNet, start: Option<Vec<f64>>| {
-        let start = start.unwrap_or_else(|| solver.start(labels.mean));
+    let solve = async |solver: &mut Solver<'_, _, _>, params: &ElasticNet, start: Option<Reached>| {
+        let start = match start {
+            Some(start) => start,
+            None => solver.start(labels.mean).await?,
+        };
         let penalty = penalty(columns, deviation, params);
         let stop = Stop { max_iter: params.max_iter, tol: params.tol, floor: ROUNDING * deviation * deviation };
-        let point = solver.solve(&penalty, stop, start, ctx)?;
-        if params.l1() == 0.0 { solver.refine(&penalty, point) } else { Ok(point) }
+        let reached = solver.solve(&penalty, stop, start, ctx).await?;
+        if params.l1() == 0.0 { solver.refine(&penalty, reached).await } else { Ok(reached) }
     };
-    path(members, solve, |point| LinearRegressionModel::new(LinearWeights::new(Arc::clone(features), columns, point)))
+    solve_paths(rows, Squared, members, solve, |point| {
+        LinearRegressionModel::new(LinearWeights::new(Arc::clone(features), columns, point))
+    })
 }
 
 /// Spark divides columns and label by their deviations, which leaves the label's one in the squares' part.

@@ -6,8 +6,8 @@ use super::multinomial::{MultinomialSolver, Points};
 use super::{LogisticRegressionModel, LogisticRegressionParams};
 use crate::estimator::sharded::Shards;
 use crate::estimator::support::linear::{
-    Bounds, Columns, Design, ElasticNet, LinearWeights, Logistic, Members, Passes, Penalty, RawBounds, Rows,
-    ShardedRows, Solver, Stop, fit_groups, path,
+    Bounds, Columns, Design, ElasticNet, LinearWeights, Logistic, Members, Passes, Penalty, RawBounds, Reached, Rows,
+    ShardedRows, Solver, Stop, fit_groups, path, solve_paths,
 };
 use crate::estimator::support::math::ln;
 use crate::estimator::support::training;
@@ -151,14 +151,15 @@ fn fit_binary(
     ctx: &FitContext,
 ) -> Vec<(usize, Fitted)> {
     let (columns, share) = (rows.columns(), rows.labels().mean);
-    let mut solver = Solver::new(rows, Logistic);
-    let solve = |candidate: &Candidate, start: Option<Vec<f64>>| {
+    let solve = async |solver: &mut Solver<'_, _, _>, candidate: &Candidate, start: Option<Reached>| {
         let penalty = penalty(columns, candidate);
-        let start = start.filter(|point| penalty.allows(point));
-        let start = start.unwrap_or_else(|| solver.start(ln(share / (1.0 - share))));
-        solver.solve(&penalty, stop(&candidate.net), start, ctx)
+        let start = match start.filter(|reached| penalty.allows(&reached.point)) {
+            Some(start) => start,
+            None => solver.start(ln(share / (1.0 - share))).await?,
+        };
+        solver.solve(&penalty, stop(&candidate.net), start, ctx).await
     };
-    path(members, solve, |point| {
+    solve_paths(rows, Logistic, members, solve, |point| {
         LogisticRegressionModel::new(vec![LinearWeights::new(Arc::clone(features), columns, point)])
     })
 }

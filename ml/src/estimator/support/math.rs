@@ -28,7 +28,7 @@ const EXP_SERIES: [f64; 14] = [
 ];
 
 /// e to the `x`; `x` beyond ±708 counts as ±708.
-#[inline]
+#[inline(always)]
 pub(crate) fn exp(x: f64) -> f64 {
     let x = x.clamp(-708.0, 708.0);
     let shifted = x * std::f64::consts::LOG2_E + ROUND;
@@ -43,7 +43,7 @@ pub(crate) fn exp(x: f64) -> f64 {
 }
 
 /// `1 / (1 + e^-z)`.
-#[inline]
+#[inline(always)]
 pub(crate) fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + exp(-z))
 }
@@ -52,6 +52,14 @@ pub(crate) fn sigmoid(z: f64) -> f64 {
 #[inline]
 pub(crate) fn softplus(z: f64) -> f64 {
     z.max(0.0) + ln_1p_unit(exp(-z.abs()))
+}
+
+/// [`softplus`] and [`sigmoid`], from one exponential.
+#[inline(always)]
+pub(crate) fn softplus_and_sigmoid(z: f64) -> (f64, f64) {
+    let u = exp(-z.abs());
+    let of_positive = 1.0 / (1.0 + u);
+    (z.max(0.0) + ln_1p_unit(u), if z >= 0.0 { of_positive } else { u * of_positive })
 }
 
 /// Makes the shares of `e^z` of margins. A margin of NaN makes all shares NaN.
@@ -63,7 +71,7 @@ pub(crate) fn softmax(margins: &mut [f64]) {
 }
 
 /// `ln(1 + u)` for `u` in 0..=1.
-#[inline]
+#[inline(always)]
 fn ln_1p_unit(u: f64) -> f64 {
     let s = u / (2.0 + u);
     two_atanh::<17>(s)
@@ -117,7 +125,7 @@ pub(crate) fn normal_cdf(z: f64) -> f64 {
 }
 
 /// `2 atanh(s)` by its first `N` terms.
-#[inline]
+#[inline(always)]
 fn two_atanh<const N: usize>(s: f64) -> f64 {
     let t = s * s;
     let mut sum = 0.0;
@@ -138,6 +146,8 @@ mod tests {
             assert!((exp(x) / x.exp() - 1.0).abs() < 1e-15, "exp({x})");
             let small = x * 0.05;
             assert!((softplus(small) / small.exp().ln_1p() - 1.0).abs() < 1e-14, "softplus({small})");
+            let (both, sigmoid) = softplus_and_sigmoid(small);
+            assert!(both == softplus(small) && (sigmoid * (1.0 + (-small).exp()) - 1.0).abs() < 1e-15, "{small}");
             let positive = x.exp();
             assert!((ln(positive) - positive.ln()).abs() <= 4e-16 * positive.ln().abs().max(0.5), "ln({positive})");
         }

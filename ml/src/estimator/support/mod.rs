@@ -9,3 +9,4 @@ pub(crate) mod random;
 pub(crate) mod testing;
 pub(crate) mod training;
 pub(crate) mod trees;
+pub(crate) mod vectors;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::random::mix;
 use crate::Result;
-use crate::estimator::sharded::{Kept, Outline, Shard, ShardRows, Shards, add_up};
+use crate::estimator::sharded::{Kept, Outline, Shard, ShardRows, Shards};
 use crate::estimator::{Estimator, FitContext, Model, Params, ProblemType};
 use crate::matrix::{Feature, FeatureKind, FeatureValues, Features, Matrix};
 
@@ -219,7 +219,7 @@ impl Shards for TestShards<'_> {
         let sharded = self.estimator.sharded().unwrap();
         let mut all = Vec::new();
         for shard in &self.shards {
-            add_up(&mut all, &sharded.sum(shard, request, &FitContext::new(0))?);
+            sharded.sum(shard, request, &mut all, &FitContext::new(0))?;
         }
         Ok(all)
     }

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::columns::Sums;
-use super::design::{BLOCK, Coefficients, GRADIENT_CHUNK, GradientSums, HessianSums};
-use super::{Columns, Design, Passes};
+use super::design::{BLOCK, Coefficients, GRADIENT_CHUNK, GradientSums, HessianSums, merge_all};
+use super::{Columns, Design};
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::math::{exp, ln};
+use crate::estimator::support::vectors::widest;
 
 /// The mean log loss at points, one for each class, and its gradient by each.
 #[derive(Debug, Clone)]
@@ -28,14 +28,14 @@ impl ClassEvaluation {
 impl Design {
     /// By class, sums of the log loss of its rows and of the gradient by its point; `places` has the point of each class.
     pub(super) fn class_gradient_sums(&self, places: &[u32], points: &[Vec<f64>]) -> Vec<GradientSums> {
-        let coefficients = self.class_coefficients(points);
-        let zero = || points.iter().map(|_| GradientSums::zero(self.columns())).collect();
+        let coefficients = self.coefficients(points);
+        let zero = || self.zero_gradients(points.len());
         fold_chunks(
             self.n_rows(),
             GRADIENT_CHUNK,
             zero(),
-            |range| self.class_gradients_of(range, places, &coefficients, zero()),
-            |into: &mut Vec<_>, part| into.iter_mut().zip(part).for_each(|(into, part)| into.merge(part)),
+            |range| widest(|| self.class_gradients_of(range, places, &coefficients, zero())),
+            |into: &mut Vec<_>, part| merge_all(into, part),
         )
     }
 
@@ -53,13 +53,9 @@ impl Design {
         points[classes].iter().map(move |point| self.hessian_sums(curvature, &log_sums, point))
     }
 
-    fn class_coefficients(&self, points: &[Vec<f64>]) -> Vec<Coefficients> {
-        points.iter().map(|point| self.columns().row_coefficients(point)).collect()
-    }
-
     /// By row, the logarithm of the sum of `e^margin` over the classes.
     fn log_sums(&self, points: &[Vec<f64>]) -> Vec<f64> {
-        let coefficients = self.class_coefficients(points);
+        let coefficients = self.coefficients(points);
         let of_chunk = |rows: Range<usize>| {
             let mut log_sums = Vec::with_capacity(rows.len());
             self.for_each_block(rows, &coefficients, |range, margins| {
@@ -72,6 +68,7 @@ impl Design {
         fold_chunks(self.n_rows(), GRADIENT_CHUNK, all, of_chunk, |into: &mut Vec<f64>, part| into.extend(part))
     }
 
+    #[inline(always)]
     fn class_gradients_of(
         &self,
         rows: Range<usize>,
@@ -94,6 +91,7 @@ impl Design {
     }
 
     /// Gives `work` the rows of each block, and their margins by class.
+    #[inline(always)]
     fn for_each_block(
         &self,
         rows: Range<usize>,
@@ -113,6 +111,7 @@ impl Design {
 
 /// Replaces the classes' margins by their weighted slopes and gives the weighted losses of the rows, whose own classes
 /// are `own`.
+#[inline(always)]
 fn slopes_in_place(margins: &mut [[f64; BLOCK]], own: &[usize], weights: Option<&[f64]>) -> [f64; BLOCK] {
     let n = own.len();
     let weight = |i: usize| weights.map_or(1.0, |w| w[i]);
@@ -131,6 +130,7 @@ fn slopes_in_place(margins: &mut [[f64; BLOCK]], own: &[usize], weights: Option<
 }
 
 /// Replaces margins by `e^(margin - largest)`, where `largest` is the row's; gives the largest ones and the sums.
+#[inline(always)]
 fn exponentiate(margins: &mut [[f64; BLOCK]], n: usize) -> ([f64; BLOCK], [f64; BLOCK]) {
     let mut largest = [f64::NEG_INFINITY; BLOCK];
     for class in margins.iter() {

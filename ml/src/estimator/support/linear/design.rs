@@ -13,6 +13,7 @@ use super::{ClassEvaluation, LabelMoments, Moments, Passes, RowLoss};
 use crate::Result;
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::training;
+use crate::estimator::support::vectors::widest;
 use crate::matrix::Matrix;
 
 /// Rows of one parallel chunk of a gradient pass.
@@ -156,15 +157,16 @@ impl Design {
         8 * (self.dense.len() + self.label.len() + weights) + 4 * self.indicators.len()
     }
 
-    /// Sums of the loss and its gradient over the rows.
-    pub(super) fn gradient_sums<L: RowLoss>(&self, loss: &L, point: &[f64]) -> GradientSums {
-        let coefficients = self.columns.row_coefficients(point);
+    /// By point, sums of the loss and its gradient over the rows. A point's do not depend on those beside it.
+    pub(super) fn gradient_sums<L: RowLoss>(&self, loss: &L, points: &[Vec<f64>]) -> Vec<GradientSums> {
+        let coefficients = self.coefficients(points);
+        let zero = || self.zero_gradients(points.len());
         fold_chunks(
             self.n_rows,
             GRADIENT_CHUNK,
-            GradientSums::zero(&self.columns),
-            |range| self.gradient_of(range, loss, &coefficients),
-            GradientSums::merge,
+            zero(),
+            |range| widest(|| self.gradients_of(range, loss, &coefficients, zero())),
+            |into: &mut Vec<_>, part| merge_all(into, part),
         )
     }
 
@@ -180,7 +182,7 @@ impl Design {
             self.n_rows,
             HESSIAN_CHUNK,
             HessianSums::zero(&self.columns),
-            |range| self.hessian_of(range, &curvature, of_row, &coefficients),
+            |range| widest(|| self.hessian_of(range, &curvature, of_row, &coefficients)),
             HessianSums::merge,
         )
     }
@@ -221,13 +223,21 @@ impl Design {
         self.indicators = indices;
     }
 
+    /// Points as rows read them.
+    pub(super) fn coefficients(&self, points: &[Vec<f64>]) -> Vec<Coefficients> {
+        points.iter().map(|point| self.columns.row_coefficients(point)).collect()
+    }
+
+    /// Sums of no rows for so many points.
+    pub(super) fn zero_gradients(&self, n_points: usize) -> Vec<GradientSums> {
+        (0..n_points).map(|_| GradientSums::zero(&self.columns)).collect()
+    }
+
     /// The margins of the rows of a block.
+    #[inline(always)]
     pub(super) fn margins(&self, rows: Range<usize>, coefficients: &Coefficients, into: &mut [f64]) {
         let width = self.columns.width();
-        let dense = self.dense[rows.start * width..rows.end * width].chunks_exact(width);
-        for (z, x) in into.iter_mut().zip(dense) {
-            *z = dot(x, &coefficients.dense);
-        }
+        multiply_rows(&self.dense[rows.start * width..rows.end * width], &coefficients.dense, into);
         if self.n_categories > 0 {
             let indicators = self.indicator_rows(rows);
             for (z, slots) in into.iter_mut().zip(indicators) {
@@ -251,27 +261,32 @@ impl Design {
         self.indicators[rows.start * k..rows.end * k].chunks_exact(k.max(1))
     }
 
-    fn gradient_of<L: RowLoss>(&self, rows: Range<usize>, loss: &L, coefficients: &Coefficients) -> GradientSums {
-        let mut sums = GradientSums::zero(&self.columns);
+    #[inline(always)]
+    fn gradients_of<L: RowLoss>(
+        &self,
+        rows: Range<usize>,
+        loss: &L,
+        coefficients: &[Coefficients],
+        mut sums: Vec<GradientSums>,
+    ) -> Vec<GradientSums> {
         let mut block = [0.0; BLOCK];
         for start in rows.clone().step_by(BLOCK) {
             let range = start..(start + BLOCK).min(rows.end);
             let residuals = &mut block[..range.len()];
-            self.margins(range.clone(), coefficients, residuals);
-            sums.loss += slopes_in_place(loss, residuals, &self.label[range.clone()], self.weights_of(range.clone()));
-            self.add_gradient(range, residuals, &mut sums);
+            for (coefficients, sums) in coefficients.iter().zip(&mut sums) {
+                self.margins(range.clone(), coefficients, residuals);
+                let (labels, weights) = (&self.label[range.clone()], self.weights_of(range.clone()));
+                sums.loss += slopes_in_place(loss, residuals, labels, weights);
+                self.add_gradient(range.clone(), residuals, sums);
+            }
         }
         sums
     }
 
+    #[inline(always)]
     pub(super) fn add_gradient(&self, rows: Range<usize>, residuals: &[f64], sums: &mut GradientSums) {
         let width = self.columns.width();
-        let dense = self.dense[rows.start * width..rows.end * width].chunks_exact(width);
-        for (r, x) in residuals.iter().zip(dense) {
-            for (g, x) in sums.dense.iter_mut().zip(x) {
-                *g += r * x;
-            }
-        }
+        add_multiplied_rows(&self.dense[rows.start * width..rows.end * width], residuals, &mut sums.dense);
         for (r, slots) in residuals.iter().zip(self.indicator_rows(rows)) {
             for &slot in slots {
                 sums.indicators[slot as usize] += r;
@@ -279,6 +294,7 @@ impl Design {
         }
     }
 
+    #[inline(always)]
     fn hessian_of(
         &self,
         rows: Range<usize>,
@@ -302,6 +318,7 @@ impl Design {
         sums
     }
 
+    #[inline(always)]
     fn add_indicator_products(&self, rows: Range<usize>, curvature: &[f64], sums: &mut HessianSums) {
         let (width, slots) = (self.columns.width(), self.columns.n_indicators + 1);
         let dense = self.dense[rows.start * width..rows.end * width].chunks_exact(width);
@@ -328,8 +345,9 @@ impl Passes for Design {
         self.labels
     }
 
-    fn evaluate<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Evaluation> {
-        Ok(Evaluation::new(&self.columns, &self.gradient_sums(loss, point)))
+    fn evaluate<L: RowLoss>(&self, loss: &L, points: &[Vec<f64>]) -> Result<Vec<Evaluation>> {
+        let sums = self.gradient_sums(loss, points);
+        Ok(sums.iter().map(|sums| Evaluation::new(&self.columns, sums)).collect())
     }
 
     fn hessian<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Vec<f64>> {
@@ -353,50 +371,92 @@ impl Evaluation {
     }
 }
 
-/// Replaces margins by their weighted slopes and returns the weighted sum of the losses.
-fn slopes_in_place<L: RowLoss>(loss: &L, margins: &mut [f64], labels: &[f64], weights: Option<&[f64]>) -> f64 {
-    let mut sum = 0.0;
-    let Some(weights) = weights else {
-        for (z, y) in margins.iter_mut().zip(labels) {
-            let (loss, slope) = loss.loss_and_slope(*z, *y);
-            sum += loss;
-            *z = slope;
-        }
-        return sum;
-    };
-    for ((z, y), w) in margins.iter_mut().zip(labels).zip(weights) {
-        let (loss, slope) = loss.loss_and_slope(*z, *y);
-        sum += w * loss;
-        *z = w * slope;
-    }
-    sum
+/// Adds the sums over other rows, point by point.
+pub(super) fn merge_all(into: &mut [GradientSums], part: Vec<GradientSums>) {
+    into.iter_mut().zip(part).for_each(|(into, part)| into.merge(part));
 }
 
+/// Replaces margins by their weighted slopes and returns the weighted sum of the losses.
+#[inline(always)]
+fn slopes_in_place<L: RowLoss>(loss: &L, margins: &mut [f64], labels: &[f64], weights: Option<&[f64]>) -> f64 {
+    // Losses are added up behind the loop: a running sum in it would keep it from vector instructions.
+    let mut block = [0.0; BLOCK];
+    let losses = &mut block[..labels.len()];
+    for ((z, y), of_row) in margins.iter_mut().zip(labels).zip(&mut *losses) {
+        (*of_row, *z) = loss.loss_and_slope(*z, *y);
+    }
+    multiply(losses, weights);
+    multiply(margins, weights);
+    losses.iter().sum()
+}
+
+#[inline(always)]
 fn multiply(values: &mut [f64], weights: Option<&[f64]>) {
     if let Some(weights) = weights {
         values.iter_mut().zip(weights).for_each(|(v, w)| *v *= w);
     }
 }
 
-/// A dot product of padded rows, in [`LANES`] running sums.
-fn dot(x: &[f64], w: &[f64]) -> f64 {
-    let mut sums = [0.0; LANES];
-    for (x, w) in x.chunks_exact(LANES).zip(w.chunks_exact(LANES)) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * w[lane];
+/// The dot products of padded rows with `w`, each in [`LANES`] running sums, four rows at a time.
+#[inline(always)]
+fn multiply_rows(rows: &[f64], w: &[f64], into: &mut [f64]) {
+    let mut quads = rows.chunks_exact(4 * w.len());
+    let mut quads_into = into.chunks_exact_mut(4);
+    for (quad, into) in quads.by_ref().zip(quads_into.by_ref()) {
+        let [x0, x1, x2, x3] = rows_of(quad).map(|x| x.as_chunks::<LANES>().0);
+        let mut sums = [[0.0; LANES]; 4];
+        for ((((w, x0), x1), x2), x3) in w.as_chunks::<LANES>().0.iter().zip(x0).zip(x1).zip(x2).zip(x3) {
+            for (sums, x) in sums.iter_mut().zip([x0, x1, x2, x3]) {
+                for lane in 0..LANES {
+                    sums[lane] += x[lane] * w[lane];
+                }
+            }
+        }
+        into.iter_mut().zip(sums).for_each(|(z, [a, b, c, d])| *z = (a + b) + (c + d));
+    }
+    for (z, x) in quads_into.into_remainder().iter_mut().zip(quads.remainder().chunks_exact(w.len())) {
+        let mut sums = [0.0; LANES];
+        for (x, w) in x.as_chunks::<LANES>().0.iter().zip(w.as_chunks::<LANES>().0) {
+            for lane in 0..LANES {
+                sums[lane] += x[lane] * w[lane];
+            }
+        }
+        let [a, b, c, d] = sums;
+        *z = (a + b) + (c + d);
+    }
+}
+
+/// Adds the sum of rows times `factors`, four rows at a time.
+#[inline(always)]
+fn add_multiplied_rows(rows: &[f64], factors: &[f64], into: &mut [f64]) {
+    let width = into.len();
+    let mut quads = rows.chunks_exact(4 * width);
+    let mut quads_of = factors.chunks_exact(4);
+    for (quad, r) in quads.by_ref().zip(quads_of.by_ref()) {
+        let [x0, x1, x2, x3] = rows_of(quad);
+        for ((((g, x0), x1), x2), x3) in into.iter_mut().zip(x0).zip(x1).zip(x2).zip(x3) {
+            *g += (r[0] * x0 + r[1] * x1) + (r[2] * x2 + r[3] * x3);
         }
     }
-    (sums[0] + sums[1]) + (sums[2] + sums[3])
+    for (x, r) in quads.remainder().chunks_exact(width).zip(quads_of.remainder()) {
+        into.iter_mut().zip(x).for_each(|(g, x)| *g += r * x);
+    }
+}
+
+/// The rows of a quad.
+#[inline(always)]
+fn rows_of(quad: &[f64]) -> [&[f64]; 4] {
+    let width = quad.len() / 4;
+    std::array::from_fn(|i| &quad[i * width..(i + 1) * width])
 }
 
 /// Adds `sum of w x x'` over rows to the upper triangle of `into`, four rows at a time.
+#[inline(always)]
 fn add_dense_products(rows: &[f64], curvature: &[f64], width: usize, into: &mut [f64]) {
     let mut quads = rows.chunks_exact(4 * width);
     let mut weights = curvature.chunks_exact(4);
     for (quad, w) in quads.by_ref().zip(weights.by_ref()) {
-        let (x0, rest) = quad.split_at(width);
-        let (x1, rest) = rest.split_at(width);
-        let (x2, x3) = rest.split_at(width);
+        let [x0, x1, x2, x3] = rows_of(quad);
         for i in 0..width {
             let a = [w[0] * x0[i], w[1] * x1[i], w[2] * x2[i], w[3] * x3[i]];
             let from = i - i % LANES;

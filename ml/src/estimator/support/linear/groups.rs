@@ -1,5 +1,6 @@
 //! Fitting groups of candidates: one design per intercept choice, one warm-started path per mix of penalties.
 
+use super::{Passes, Reached, RowLoss, Solver, Together};
 use crate::estimator::support::options::ParamReader;
 use crate::{MlError, Result};
 
@@ -88,28 +89,62 @@ pub(crate) fn fit_groups<P, D, M>(
 }
 
 /// Solves elastic nets in the order of their paths: each from its neighbour of a larger `reg_param`, the first of a
-/// path from nothing.
-pub(crate) fn path<P: AsRef<ElasticNet>, T: Clone, M>(
-    mut members: Members<P>,
-    mut solve: impl FnMut(&P, Option<T>) -> Result<T>,
+/// path from nothing. Paths share passes.
+pub(crate) fn solve_paths<P: Passes, L: RowLoss, C: AsRef<ElasticNet>, M>(
+    rows: &P,
+    loss: L,
+    members: Members<C>,
+    solve: impl AsyncFn(&mut Solver<'_, P, L>, &C, Option<Reached>) -> Result<Reached>,
+    model: impl Fn(&[f64]) -> M,
+) -> Vec<(usize, Result<M>)> {
+    let together = Together::new(rows, loss);
+    let follow = async |path: Members<C>| {
+        let mut solver = Solver::new(&together);
+        let mut last = None;
+        let mut results = Vec::with_capacity(path.len());
+        for (i, candidate) in path {
+            let solved = solve(&mut solver, &candidate, last.take()).await;
+            results.push((i, solved.map(|reached| model(last.insert(reached).minimum()))));
+        }
+        results
+    };
+    together.run(paths(members).into_iter().map(follow)).into_iter().flatten().collect()
+}
+
+/// The same where a solver's passes are its own.
+pub(crate) fn path<C: AsRef<ElasticNet>, T, M>(
+    members: Members<C>,
+    mut solve: impl FnMut(&C, Option<T>) -> Result<T>,
     model: impl Fn(&T) -> M,
 ) -> Vec<(usize, Result<M>)> {
-    members.sort_by(|(i, a), (j, b)| {
-        let (a, b) = (a.as_ref(), b.as_ref());
-        a.standardization
-            .cmp(&b.standardization)
-            .then(a.elastic_net_param.total_cmp(&b.elastic_net_param))
-            .then(b.reg_param.total_cmp(&a.reg_param))
-            .then(i.cmp(j))
-    });
-    let mut last: Option<((bool, u64), T)> = None;
     let mut results = Vec::with_capacity(members.len());
-    for (i, params) in members {
-        let net = params.as_ref();
-        let key = (net.standardization, net.elastic_net_param.to_bits());
-        let start = last.take().filter(|(of, _)| *of == key).map(|(_, point)| point);
-        let solved = solve(&params, start);
-        results.push((i, solved.map(|point| model(&last.insert((key, point)).1))));
+    for path in paths(members) {
+        let mut last = None;
+        for (i, candidate) in path {
+            let solved = solve(&candidate, last.take());
+            results.push((i, solved.map(|point| model(last.insert(point)))));
+        }
     }
     results
+}
+
+/// Candidates by what mixes their penalties, each path from its largest `reg_param` on.
+fn paths<C: AsRef<ElasticNet>>(mut members: Members<C>) -> Vec<Members<C>> {
+    let of = |(_, candidate): &(usize, C)| (candidate.as_ref().standardization, candidate.as_ref().elastic_net_param);
+    members.sort_by(|a, b| {
+        let ((standardization_a, ratio_a), (standardization_b, ratio_b)) = (of(a), of(b));
+        standardization_a
+            .cmp(&standardization_b)
+            .then(ratio_a.total_cmp(&ratio_b))
+            .then(b.1.as_ref().reg_param.total_cmp(&a.1.as_ref().reg_param))
+            .then(a.0.cmp(&b.0))
+    });
+    let mut paths: Vec<Members<C>> = Vec::new();
+    for member in members {
+        match paths.last_mut().filter(|path| path.last().is_some_and(|last| of(last) == of(&member))) {
+            Some(path) => path.push(member),
+            None => paths.push(vec![member]),
+        }
+    }
+    paths
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::estimator::support::math::{sigmoid, softplus};
+use crate::estimator::support::math::{sigmoid, softplus_and_sigmoid};
 
 /// A loss of one margin and a label, convex in the margin or bounded by its curvature nearby.
 pub(crate) trait RowLoss: Debug + Clone + Sync + Serialize + DeserializeOwned {
@@ -14,6 +14,11 @@ pub(crate) trait RowLoss: Debug + Clone + Sync + Serialize + DeserializeOwned {
 
     /// The second derivative by the margin, or its expectation; at least 0.
     fn curvature(&self, margin: f64, label: f64) -> f64;
+
+    /// Whether the curvature is the same everywhere.
+    fn is_quadratic(&self) -> bool {
+        false
+    }
 }
 
 /// The log loss of a label 0 or 1.
@@ -21,12 +26,13 @@ pub(crate) trait RowLoss: Debug + Clone + Sync + Serialize + DeserializeOwned {
 pub(crate) struct Logistic;
 
 impl RowLoss for Logistic {
-    #[inline]
+    #[inline(always)]
     fn loss_and_slope(&self, margin: f64, label: f64) -> (f64, f64) {
-        (softplus(margin) - label * margin, sigmoid(margin) - label)
+        let (softplus, sigmoid) = softplus_and_sigmoid(margin);
+        (softplus - label * margin, sigmoid - label)
     }
 
-    #[inline]
+    #[inline(always)]
     fn curvature(&self, margin: f64, _label: f64) -> f64 {
         let p = sigmoid(margin);
         p * (1.0 - p)
@@ -38,14 +44,18 @@ impl RowLoss for Logistic {
 pub(crate) struct Squared;
 
 impl RowLoss for Squared {
-    #[inline]
+    #[inline(always)]
     fn loss_and_slope(&self, margin: f64, label: f64) -> (f64, f64) {
         let off = margin - label;
         (0.5 * off * off, off)
     }
 
-    #[inline]
+    #[inline(always)]
     fn curvature(&self, _margin: f64, _label: f64) -> f64 {
         1.0
+    }
+
+    fn is_quadratic(&self) -> bool {
+        true
     }
 }

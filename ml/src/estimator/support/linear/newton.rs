@@ -1,10 +1,11 @@
 //! Proximal Newton steps with a Hessian that is kept as long as it serves.
 //!
 //! A Hessian pass costs several gradient passes, so a Hessian stays in use, from one step to the next and from one
-//! candidate to the next, until steps shrink too slowly with it.
+//! candidate to the next, until steps shrink too slowly with it. Each step corrects it by what the gradient changed
+//! (Broyden, Fletcher, Goldfarb and Shanno 1970).
 
 use super::design::Evaluation;
-use super::{Bounds, Columns, Passes, Quadratic, RowLoss};
+use super::{Bounds, Columns, Passes, Quadratic, RowLoss, Together};
 use crate::Result;
 use crate::estimator::FitContext;
 use crate::estimator::support::math::ln;
@@ -18,6 +19,8 @@ const SUFFICIENT_DECREASE: f64 = 1e-4;
 const MAX_HALVINGS: usize = 30;
 /// A new Hessian costs about as much as this many further steps with the old one.
 const STEPS_PER_HESSIAN: f64 = 5.0;
+/// A gradient that changed by less than this share of what the Hessian says corrects it too much.
+const LEAST_CORRECTION: f64 = 0.01;
 /// Rounding of the objective: a step that raises it by less than this is not worse.
 const ROUNDING: f64 = 1e-14;
 
@@ -85,10 +88,34 @@ impl Stop {
 /// A solver over the rows of one fit that keeps its Hessian between candidates.
 #[derive(Debug)]
 pub(crate) struct Solver<'a, P, L> {
-    rows: &'a P,
-    loss: L,
+    rows: &'a Together<'a, P, L>,
     free: Vec<bool>,
     hessian: Option<Vec<f64>>,
+}
+
+/// A point that a solver is at, and what is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached {
+    pub(crate) point: Vec<f64>,
+    here: Evaluation,
+    /// Where the last step leads, which promised too little to look there.
+    next: Option<Vec<f64>>,
+}
+
+impl Reached {
+    /// The minimum, as far as it is known.
+    pub(crate) fn minimum(&self) -> &[f64] {
+        self.next.as_ref().unwrap_or(&self.point)
+    }
+
+    /// The mean loss there.
+    pub(crate) fn loss(&self) -> f64 {
+        self.here.loss
+    }
+
+    fn objective(&self, penalty: &Penalty) -> f64 {
+        self.here.loss + penalty.of(&self.point)
+    }
 }
 
 struct Step {
@@ -99,79 +126,81 @@ struct Step {
 
 impl<'a, P: Passes, L: RowLoss> Solver<'a, P, L> {
     /// A solver without a Hessian.
-    pub(crate) fn new(rows: &'a P, loss: L) -> Self {
-        let free = (0..rows.columns().n_coordinates()).map(|j| rows.columns().is_free(j)).collect();
-        Self { rows, loss, free, hessian: None }
+    pub(crate) fn new(rows: &'a Together<'a, P, L>) -> Self {
+        let columns = rows.rows.columns();
+        let free = (0..columns.n_coordinates()).map(|j| columns.is_free(j)).collect();
+        Self { rows, free, hessian: None }
     }
 
     /// The point without coefficients, from which a path starts; `intercept` counts where there is one.
-    pub(crate) fn start(&self, intercept: f64) -> Vec<f64> {
-        let columns = self.rows.columns();
+    ///
+    /// # Errors
+    /// A pass that failed.
+    pub(crate) async fn start(&self, intercept: f64) -> Result<Reached> {
+        let columns = self.rows.rows.columns();
         let mut point = vec![0.0; columns.n_coordinates()];
         if self.free[columns.intercept()] {
             point[columns.intercept()] = intercept;
         }
-        point
+        self.reach(point).await
     }
 
-    /// The mean loss at a point.
+    /// A point, and what is there.
     ///
     /// # Errors
     /// A pass that failed.
-    pub(crate) fn loss(&self, point: &[f64]) -> Result<f64> {
-        Ok(self.evaluate(point)?.loss)
-    }
-
-    fn evaluate(&self, point: &[f64]) -> Result<Evaluation> {
-        self.rows.evaluate(&self.loss, point)
+    pub(crate) async fn reach(&self, point: Vec<f64>) -> Result<Reached> {
+        let here = self.rows.evaluate(&point).await?;
+        Ok(Reached { point, here, next: None })
     }
 
     /// Minimises the objective from a point.
     ///
     /// # Errors
     /// Cancellation, a pass that failed.
-    pub(crate) fn solve(
+    pub(crate) async fn solve(
         &mut self,
         penalty: &Penalty,
         stop: Stop,
-        start: Vec<f64>,
+        start: Reached,
         ctx: &FitContext,
-    ) -> Result<Vec<f64>> {
-        let mut point = start;
-        let mut here = self.evaluate(&point)?;
-        if !penalty.allows(&point) {
+    ) -> Result<Reached> {
+        let mut at = Reached { next: None, ..start };
+        if !penalty.allows(&at.point) {
             self.hessian = None;
-            point = self.step(&point, &here, penalty, stop.goal(here.loss))?.to;
-            here = self.evaluate(&point)?;
+            let step = self.step(&at, penalty, stop.goal(at.here.loss)).await?;
+            at = self.reach(step.to).await?;
         }
         let mut last_promise = f64::NAN;
         for _ in 0..stop.max_iter {
             ctx.check()?;
-            let objective = here.loss + penalty.of(&point);
-            let goal = stop.goal(objective);
+            let goal = stop.goal(at.objective(penalty));
             let mut fresh = self.hessian.is_none();
-            let mut step = self.step(&point, &here, penalty, goal)?;
+            let mut step = self.step(&at, penalty, goal).await?;
             if !fresh && is_slow(step.promise, last_promise, goal) {
                 self.hessian = None;
                 fresh = true;
-                step = self.step(&point, &here, penalty, goal)?;
+                step = self.step(&at, penalty, goal).await?;
             }
             last_promise = step.promise;
             if -step.promise <= goal {
+                at.next = Some(step.to);
                 break;
             }
-            match self.search(&point, objective, &step, penalty)? {
-                Some((next, evaluation, full)) => {
-                    (point, here) = (next, evaluation);
-                    if !full && !fresh {
+            match self.search(&at, &step, penalty).await? {
+                Some((next, full)) => {
+                    if full || fresh {
+                        self.correct_hessian(&at, &next);
+                    } else {
                         self.hessian = None;
                     }
+                    at = next;
                 }
                 None if fresh => break,
                 None => self.hessian = None,
             }
         }
-        Ok(point)
+        Ok(at)
     }
 
     /// One more step with the Hessian at hand, without L1 penalties and bounds, unless it raises the objective: of a quadratic loss
@@ -179,60 +208,75 @@ impl<'a, P: Passes, L: RowLoss> Solver<'a, P, L> {
     ///
     /// # Errors
     /// A pass that failed.
-    pub(crate) fn refine(&self, penalty: &Penalty, point: Vec<f64>) -> Result<Vec<f64>> {
-        let Some(hessian) = &self.hessian else { return Ok(point) };
-        let here = self.evaluate(&point)?;
-        let corrected = self.quadratic(hessian, &point, &here, penalty).correct();
-        let objective = here.loss + penalty.of(&point);
-        let reached = self.loss(&corrected)? + penalty.of(&corrected);
-        Ok(if reached <= objective + ROUNDING * objective.abs() { corrected } else { point })
+    pub(crate) async fn refine(&self, penalty: &Penalty, at: Reached) -> Result<Reached> {
+        let Some(hessian) = &self.hessian else { return Ok(at) };
+        let corrected = self.reach(self.quadratic(hessian, &at, penalty).correct()).await?;
+        let objective = at.objective(penalty);
+        let is_worse = corrected.objective(penalty) > objective + ROUNDING * objective.abs();
+        Ok(if is_worse { at } else { corrected })
     }
 
-    fn quadratic<'b>(
-        &'b self,
-        hessian: &'b [f64],
-        point: &'b [f64],
-        here: &'b Evaluation,
-        penalty: &'b Penalty,
-    ) -> Quadratic<'b> {
-        Quadratic { hessian, gradient: &here.gradient, at: point, penalty, free: &self.free }
+    fn quadratic<'b>(&'b self, hessian: &'b [f64], at: &'b Reached, penalty: &'b Penalty) -> Quadratic<'b> {
+        Quadratic { hessian, gradient: &at.here.gradient, at: &at.point, penalty, free: &self.free }
     }
 
-    fn step(&mut self, point: &[f64], here: &Evaluation, penalty: &Penalty, goal: f64) -> Result<Step> {
+    async fn step(&mut self, at: &Reached, penalty: &Penalty, goal: f64) -> Result<Step> {
         let hessian = match self.hessian.take() {
             Some(hessian) => hessian,
-            None => self.rows.hessian(&self.loss, point)?,
+            None => self.rows.hessian(&at.point).await?,
         };
-        let to = self.quadratic(&hessian, point, here, penalty).minimise(goal * 1e-2);
+        let to = self.quadratic(&hessian, at, penalty).minimise(goal * 1e-2);
         self.hessian = Some(hessian);
-        let linear: f64 = here.gradient.iter().zip(&to).zip(point).map(|((g, v), b)| g * (v - b)).sum();
-        Ok(Step { promise: linear + penalty.of(&to) - penalty.of(point), to })
+        let moved = to.iter().zip(&at.point).map(|(v, b)| v - b);
+        let linear: f64 = at.here.gradient.iter().zip(moved).map(|(g, step)| g * step).sum();
+        Ok(Step { promise: linear + penalty.of(&to) - penalty.of(&at.point), to })
+    }
+
+    /// Corrects the Hessian so that it tells the change of the gradient from one point to another.
+    fn correct_hessian(&mut self, from: &Reached, to: &Reached) {
+        let Some(hessian) = self.hessian.as_mut().filter(|_| !self.rows.loss.is_quadratic()) else { return };
+        let moved = difference(&to.point, &from.point);
+        let changed = difference(&to.here.gradient, &from.here.gradient);
+        let told: Vec<f64> = hessian.chunks_exact(moved.len()).map(|row| product(row, &moved)).collect();
+        let (curvature, told_curvature) = (product(&changed, &moved), product(&told, &moved));
+        let is_sound = told_curvature > 0.0 && curvature > LEAST_CORRECTION * told_curvature;
+        if !is_sound {
+            return;
+        }
+        for ((row, changed_i), told_i) in hessian.chunks_exact_mut(moved.len()).zip(&changed).zip(&told) {
+            for ((h, changed_j), told_j) in row.iter_mut().zip(&changed).zip(&told) {
+                *h += changed_i * changed_j / curvature - told_i * told_j / told_curvature;
+            }
+        }
     }
 
     /// Halves the step until the objective falls enough; whether it was taken in full, or nothing if it never fell.
-    fn search(
-        &self,
-        point: &[f64],
-        objective: f64,
-        step: &Step,
-        penalty: &Penalty,
-    ) -> Result<Option<(Vec<f64>, Evaluation, bool)>> {
+    async fn search(&self, at: &Reached, step: &Step, penalty: &Penalty) -> Result<Option<(Reached, bool)>> {
+        let objective = at.objective(penalty);
         let mut share = 1.0;
         for halvings in 0..=MAX_HALVINGS {
-            let next: Vec<f64> = if halvings == 0 {
+            let next = if halvings == 0 {
                 step.to.clone()
             } else {
-                point.iter().zip(&step.to).map(|(b, v)| b + share * (v - b)).collect()
+                at.point.iter().zip(&step.to).map(|(b, v)| b + share * (v - b)).collect()
             };
-            let evaluation = self.evaluate(&next)?;
-            let reached = evaluation.loss + penalty.of(&next);
-            if reached <= objective + SUFFICIENT_DECREASE * share * step.promise + ROUNDING * objective.abs() {
-                return Ok(Some((next, evaluation, halvings == 0)));
+            let next = self.reach(next).await?;
+            let enough = objective + SUFFICIENT_DECREASE * share * step.promise + ROUNDING * objective.abs();
+            if next.objective(penalty) <= enough {
+                return Ok(Some((next, halvings == 0)));
             }
             share *= 0.5;
         }
         Ok(None)
     }
+}
+
+fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+fn product(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Whether steps with an old Hessian shrink so slowly that a new one pays.

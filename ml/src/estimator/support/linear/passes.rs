@@ -14,11 +14,11 @@ pub(crate) trait Passes: Debug {
     /// What is known of the labels.
     fn labels(&self) -> LabelMoments;
 
-    /// The weighted mean loss and its gradient, in one pass.
+    /// By point, the weighted mean loss and its gradient, in one pass. A point's do not depend on those beside it.
     ///
     /// # Errors
     /// Rows that cannot be reached.
-    fn evaluate<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Evaluation>;
+    fn evaluate<L: RowLoss>(&self, loss: &L, points: &[Vec<f64>]) -> Result<Vec<Evaluation>>;
 
     /// The Hessian of the weighted mean loss, `[n_coordinates, n_coordinates]`, row-major and symmetric.
     ///

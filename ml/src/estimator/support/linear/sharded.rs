@@ -24,36 +24,28 @@ const MOST_ANSWERED: usize = 1 << 20;
 enum Request<L> {
     /// What the rows are like, as [`Survey::to_numbers`].
     Survey,
-    /// Sums of the loss and its gradient.
-    Gradient(At<L>),
-    /// Sums of the Hessian.
+    /// By point, sums of the loss and its gradient.
+    Gradients(At<L>),
+    /// Sums of the Hessian at one point.
     Hessian(At<L>),
     /// By class, sums of the log loss and its gradient; `places` has the point of each class.
-    ClassGradients { at: AtClasses, places: Vec<u32> },
+    ClassGradients { at: At<L>, places: Vec<u32> },
     /// Of some classes, sums of their Hessians.
-    ClassHessians { at: AtClasses, classes: Range<usize> },
+    ClassHessians { at: At<L>, classes: Range<usize> },
 }
 
-/// A point, and how rows are standardised there.
+/// Points, of a multiclass problem one for each class, and how rows are standardised there.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "L: RowLoss")]
 struct At<L> {
     columns: Columns,
     loss: L,
-    #[serde(with = "exact::list")]
-    point: Vec<f64>,
-}
-
-/// A point for each class, and how rows are standardised there.
-#[derive(Debug, Serialize, Deserialize)]
-struct AtClasses {
-    columns: Columns,
     /// One point behind the other.
     #[serde(with = "exact::list")]
     points: Vec<f64>,
 }
 
-impl AtClasses {
+impl<L> At<L> {
     fn points(&self) -> Vec<Vec<f64>> {
         self.points.chunks_exact(self.columns.n_coordinates()).map(<[f64]>::to_vec).collect()
     }
@@ -66,19 +58,25 @@ impl AtClasses {
 pub(crate) fn pass_of_shard<L: RowLoss>(shard: &dyn Shard, request: &str) -> Result<Vec<f64>> {
     match decode::<Request<L>>(request)? {
         Request::Survey => Ok(Survey::of(&shard.read()?).to_numbers()),
-        Request::Gradient(at) => Ok(design(shard, at.columns)?.gradient_sums(&at.loss, &at.point).into_numbers()),
-        Request::Hessian(at) => Ok(design(shard, at.columns)?.hessian_sums_of(&at.loss, &at.point).into_numbers()),
+        Request::Gradients(at) => {
+            let points = at.points();
+            Ok(numbers(design(shard, at.columns)?.gradient_sums(&at.loss, &points)))
+        }
+        Request::Hessian(at) => Ok(design(shard, at.columns)?.hessian_sums_of(&at.loss, &at.points).into_numbers()),
         Request::ClassGradients { at, places } => {
             let points = at.points();
-            let sums = design(shard, at.columns)?.class_gradient_sums(&places, &points);
-            Ok(sums.into_iter().flat_map(Sums::into_numbers).collect())
+            Ok(numbers(design(shard, at.columns)?.class_gradient_sums(&places, &points)))
         }
         Request::ClassHessians { at, classes } => {
             let points = at.points();
             let design = design(shard, at.columns)?;
-            Ok(design.class_hessian_sums(&points, classes).flat_map(Sums::into_numbers).collect())
+            Ok(numbers(design.class_hessian_sums(&points, classes)))
         }
     }
+}
+
+fn numbers<S: Sums>(sums: impl IntoIterator<Item = S>) -> Vec<f64> {
+    sums.into_iter().flat_map(S::into_numbers).collect()
 }
 
 /// A shard's rows, standardised.
@@ -264,12 +262,8 @@ pub(crate) struct ShardedDesign<'a> {
 }
 
 impl ShardedDesign<'_> {
-    fn at<L: RowLoss>(&self, loss: &L, point: &[f64]) -> At<L> {
-        At { columns: self.columns.clone(), loss: loss.clone(), point: point.to_vec() }
-    }
-
-    fn at_classes(&self, points: &[Vec<f64>]) -> AtClasses {
-        AtClasses { columns: self.columns.clone(), points: points.concat() }
+    fn at<L: RowLoss>(&self, loss: &L, points: &[Vec<f64>]) -> At<L> {
+        At { columns: self.columns.clone(), loss: loss.clone(), points: points.concat() }
     }
 
     /// Asks all shards for `n` sums, and merges them in the order of the shards.
@@ -286,10 +280,6 @@ impl ShardedDesign<'_> {
         }
         Ok(all)
     }
-
-    fn sum<L: RowLoss, S: Sums>(&self, request: &Request<L>) -> Result<S> {
-        self.sums(request, 1)?.pop().ok_or_else(wrong_answer)
-    }
 }
 
 impl Passes for ShardedDesign<'_> {
@@ -301,17 +291,19 @@ impl Passes for ShardedDesign<'_> {
         self.labels
     }
 
-    fn evaluate<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Evaluation> {
-        Ok(Evaluation::new(&self.columns, &self.sum(&Request::Gradient(self.at(loss, point)))?))
+    fn evaluate<L: RowLoss>(&self, loss: &L, points: &[Vec<f64>]) -> Result<Vec<Evaluation>> {
+        let sums: Vec<GradientSums> = self.sums(&Request::Gradients(self.at(loss, points)), points.len())?;
+        Ok(sums.iter().map(|sums| Evaluation::new(&self.columns, sums)).collect())
     }
 
     fn hessian<L: RowLoss>(&self, loss: &L, point: &[f64]) -> Result<Vec<f64>> {
-        let sums: HessianSums = self.sum(&Request::Hessian(self.at(loss, point)))?;
+        let request = Request::Hessian(self.at(loss, &[point.to_vec()]));
+        let sums: HessianSums = self.sums(&request, 1)?.pop().ok_or_else(wrong_answer)?;
         Ok(self.columns.hessian(&sums))
     }
 
     fn evaluate_classes(&self, places: &[u32], points: &[Vec<f64>]) -> Result<ClassEvaluation> {
-        let request = Request::<Logistic>::ClassGradients { at: self.at_classes(points), places: places.to_vec() };
+        let request = Request::ClassGradients { at: self.at(&Logistic, points), places: places.to_vec() };
         let sums: Vec<GradientSums> = self.sums(&request, points.len())?;
         Ok(ClassEvaluation::new(&self.columns, &sums))
     }
@@ -322,7 +314,7 @@ impl Passes for ShardedDesign<'_> {
         for start in (0..points.len()).step_by(at_once) {
             let classes = start..(start + at_once).min(points.len());
             let n = classes.len();
-            let request = Request::<Logistic>::ClassHessians { at: self.at_classes(points), classes };
+            let request = Request::ClassHessians { at: self.at(&Logistic, points), classes };
             let sums: Vec<HessianSums> = self.sums(&request, n)?;
             hessians.extend(sums.iter().map(|sums| self.columns.hessian(sums)));
         }
