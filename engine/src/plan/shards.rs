@@ -121,6 +121,14 @@ impl Answer {
         Ok(Self { shard, n_shards, nanoseconds, process: (process, vcores), found })
     }
 
+    /// Its sums, which leaves it none.
+    fn take_sums(&mut self) -> Vec<i64> {
+        match &mut self.found {
+            Found::Sums(sums) => std::mem::take(sums),
+            Found::Numbers(_) => Vec::new(),
+        }
+    }
+
     /// Adds the answer of other shards, where both are sums.
     fn add(&mut self, other: &Self) {
         if let (Found::Sums(sums), Found::Sums(others)) = (&mut self.found, &other.found) {
@@ -146,41 +154,61 @@ pub fn answers(batches: &[RecordBatch]) -> Result<Vec<Answer>> {
 /// The answers of a task's shards on their way out: sums leave as one, with the last.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// How many shards have answered, and the sum of their answers.
-    sum: Mutex<(usize, Option<Answer>)>,
+    sums: Mutex<Sums>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    /// How many shards have answered.
+    n_answered: u64,
+    /// Those that no shard is added to at the moment.
+    spare: Vec<Answer>,
 }
 
 impl Outbox {
-    /// What leaves with an answer, of a task of so many shards.
-    pub(super) fn send(&self, answer: Answer, n_shards: usize) -> Option<Vec<u8>> {
+    /// The sum of other shards, to be added to.
+    fn begun(&self) -> Option<Answer> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner).spare.pop()
+    }
+
+    /// What leaves with the answer of one more shard, of a task of so many.
+    fn send(&self, answer: Answer, n_shards: u64) -> Option<Vec<u8>> {
         if matches!(answer.found, Found::Numbers(_)) {
             return Some(answer.encode());
         }
-        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
-        let (n_answered, sum) = &mut *sum;
-        *n_answered += 1;
-        match sum {
-            Some(sum) => sum.add(&answer),
-            None => *sum = Some(answer),
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.n_answered += 1;
+        sums.spare.push(answer);
+        if sums.n_answered < n_shards {
+            return None;
         }
-        if *n_answered < n_shards { None } else { sum.take().map(|sum| sum.encode()) }
+        let mut all = sums.spare.pop()?;
+        sums.spare.drain(..).for_each(|other| all.add(&other));
+        Some(all.encode())
     }
 }
 
-/// Answers for one shard.
-pub(super) async fn answer(task: ShardTask, question: &Arc<Question>, ctx: &TaskContext) -> Result<Answer> {
+/// Answers for one of a task's shards; gives what leaves with the answer.
+pub(super) async fn answer(
+    task: ShardTask,
+    question: &Arc<Question>,
+    outbox: &Arc<Outbox>,
+    n_shards: usize,
+    ctx: &TaskContext,
+) -> Result<Option<Vec<u8>>> {
     let (services, question) = (services(ctx.session_config()), Arc::clone(question));
     let kept = Arc::clone(&services.kept);
     let slot = kept.slot().await;
     let fit = FitContext::new(task.of.seed);
     let guard = CancelOnDrop(Arc::clone(&fit.cancel));
     let here = Here { task, services, question, handle: Handle::current(), room: Mutex::default() };
-    let answer = tokio::task::spawn_blocking(move || here.answer(&fit))
+    let outbox = Arc::clone(outbox);
+    let sent = tokio::task::spawn_blocking(move || Ok(outbox.send(here.answer(&outbox, &fit)?, n_shards as u64)))
         .await
-        .map_err(|e| internal_datafusion_err!("a task over a shard ended badly: {e}"))??;
+        .map_err(|e| internal_datafusion_err!("a task over a shard ended badly: {e}"))?;
     drop(guard);
     drop(slot);
-    Ok(answer)
+    sent
 }
 
 /// A shard in the process that answers for it.
@@ -194,12 +222,19 @@ struct Here {
 }
 
 impl Here {
-    fn answer(&self, ctx: &FitContext) -> Result<Answer, MlError> {
+    /// The shard's answer; of a sum, with those of other shards.
+    fn answer(&self, outbox: &Outbox, ctx: &FitContext) -> Result<Answer, MlError> {
         let started = Instant::now();
         let estimator = self.services.plugins.estimators.get(&self.task.of.estimator)?;
+        let mut others = None;
         let found = match &self.question.ask {
             Ask::Fit(request) => Found::Numbers(sharded(estimator.as_ref())?.pass(self, request, ctx)?),
-            Ask::Sum(request) => Found::Sums(sharded(estimator.as_ref())?.sum(self, request, ctx)?),
+            Ask::Sum(request) => {
+                others = outbox.begun();
+                let mut sums = others.as_mut().map(Answer::take_sums).unwrap_or_default();
+                sharded(estimator.as_ref())?.sum(self, request, &mut sums, ctx)?;
+                Found::Sums(sums)
+            }
             Ask::Score(models) => Found::Numbers(self.score(estimator.as_ref(), models)?),
             Ask::Release => {
                 self.services.kept.release(&self.question.residence);
@@ -209,7 +244,9 @@ impl Here {
         let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let process = fold_hash(FoldKey::Text(&self.services.process), 0);
         let process = (process, self.services.kept.vcores() as u64);
-        Ok(Answer { shard: self.task.shard as u64, n_shards: 1, nanoseconds, process, found })
+        let mut answer = Answer { shard: self.task.shard as u64, n_shards: 1, nanoseconds, process, found };
+        others.iter().for_each(|others| answer.add(others));
+        Ok(answer)
     }
 
     fn score(&self, estimator: &dyn Estimator, models: &[Artifacts]) -> Result<Vec<f64>, MlError> {
@@ -296,8 +333,15 @@ mod tests {
         let outbox = Outbox::default();
         assert!(outbox.send(answer(2, Found::Numbers(vec![1.0])), 3).is_some());
         assert!(outbox.send(answer(2, Found::Sums(vec![1, 2])), 3).is_none());
-        assert!(outbox.send(answer(0, Found::Sums(vec![1])), 3).is_none());
-        let sent = outbox.send(answer(1, Found::Sums(vec![-4, 1, 5])), 3).unwrap();
+        let mut others = outbox.begun().unwrap();
+        assert!(outbox.begun().is_none());
+        // A shard that answers meanwhile begins another sum.
+        assert!(outbox.send(answer(1, Found::Sums(vec![-4, 1, 5])), 3).is_none());
+        let mut sums = others.take_sums();
+        sums[0] += 1;
+        let mut both = answer(0, Found::Sums(sums));
+        both.add(&others);
+        let sent = outbox.send(both, 3).unwrap();
         let expected = Answer { n_shards: 3, nanoseconds: 33, ..answer(0, Found::Sums(vec![-2, 3, 5])) };
         assert_eq!(Answer::decode(&sent).unwrap(), expected);
     }

@@ -360,8 +360,8 @@ impl ExecutionPlan for TrainExec {
                     match &question {
                         None => rows.push(wire::encode(&run(wire::decode(task.as_bytes())?, &ctx).await?)?),
                         Some(question) => {
-                            let answer = shards::answer(wire::decode(task.as_bytes())?, question, &ctx).await?;
-                            rows.extend(outbox.send(answer, n_shards));
+                            let task = wire::decode(task.as_bytes())?;
+                            rows.extend(shards::answer(task, question, &outbox, n_shards, &ctx).await?);
                         }
                     }
                 }

@@ -25,11 +25,12 @@ pub trait ShardedEstimator: Debug + Send + Sync {
     /// A shard that cannot be read, a request of another version.
     fn pass(&self, shard: &dyn Shard, request: &str, ctx: &FitContext) -> Result<Vec<f64>>;
 
-    /// One shard's part of a sum that [`Self::fit_shards`] asked for, where it does.
+    /// Adds one shard's part of a sum that [`Self::fit_shards`] asked for, where it does, to those of other shards: none,
+    /// or as many numbers as the request has answers.
     ///
     /// # Errors
-    /// A shard that cannot be read, a request of another version.
-    fn sum(&self, _shard: &dyn Shard, _request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
+    /// A shard that cannot be read, a request of another version; the sum is then of no use.
+    fn sum(&self, _shard: &dyn Shard, _request: &str, _into: &mut Vec<i64>, _ctx: &FitContext) -> Result<()> {
         Err(wrong_answer())
     }
 

@@ -65,7 +65,7 @@ impl ShardedEstimator for DecisionTree {
         random_forest::pass(shard, request)
     }
 
-    fn sum(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
-        random_forest::sum(shard, request)
+    fn sum(&self, shard: &dyn Shard, request: &str, into: &mut Vec<i64>, _ctx: &FitContext) -> Result<()> {
+        random_forest::sum(shard, request, into)
     }
 }

@@ -215,7 +215,7 @@ impl<'a> Grower<'a> {
         }
         pieces.into_par_iter().for_each(|(rows, features, histograms)| {
             let bins = self.row_bins.block(RowBins::place(features[0]));
-            histogram::fill(histograms, features, rows, bins, sums);
+            histogram::fill(histograms, features, &self.binned.meanings, rows, bins, sums);
         });
         (first, others)
     }

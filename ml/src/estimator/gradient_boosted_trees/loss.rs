@@ -61,7 +61,7 @@ impl Loss {
 
     /// The gradient and the Hessian at a score; `softmax` is the logarithm of the sum of the row's `e^s`, and for classes
     /// the label is whether the row has this one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn derivatives(self, score: f64, label: f64, softmax: Option<(f64, f64)>) -> (f64, f64) {
         match self {
             Self::Logistic => {

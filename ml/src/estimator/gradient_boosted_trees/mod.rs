@@ -80,8 +80,8 @@ impl ShardedEstimator for GradientBoostedTrees {
         sharded::pass(shard, request)
     }
 
-    fn sum(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
-        sharded::sum(shard, request)
+    fn sum(&self, shard: &dyn Shard, request: &str, into: &mut Vec<i64>, _ctx: &FitContext) -> Result<()> {
+        sharded::sum(shard, request, into)
     }
 
     fn validate_sharded(&self, params: &Params, problem: ProblemType) -> Result<()> {

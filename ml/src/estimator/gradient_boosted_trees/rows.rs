@@ -13,6 +13,7 @@ use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::random::mix;
 use crate::estimator::support::training::Labels;
 use crate::estimator::support::trees::{BinnedTree, RowBins};
+use crate::estimator::support::vectors::widest;
 
 /// Rows of one parallel piece of work when gradients are computed; each row is on its own.
 const ROWS_PER_PIECE: usize = 16_384;
@@ -143,7 +144,13 @@ impl ScoredRows {
     pub(super) fn update_sums(&mut self, output: usize, scale: Scale) {
         let mut sums = std::mem::take(&mut self.sums);
         sums.par_chunks_mut(ROWS_PER_PIECE).enumerate().for_each(|(piece, sums)| {
-            for (row, into) in (piece * ROWS_PER_PIECE..).zip(sums) {
+            let first = piece * ROWS_PER_PIECE;
+            if self.loss == Loss::Logistic && self.labels.weight.is_none() {
+                let rows = first..first + sums.len();
+                let (scores, label) = (&self.scores[output][rows.clone()], &self.labels.label[rows]);
+                return widest(|| pack_logistic(scores, label, scale, sums));
+            }
+            for (row, into) in (first..).zip(sums) {
                 let (gradient, hessian) = self.derivatives(output, row);
                 *into = scale.pack(gradient, hessian);
             }
@@ -201,5 +208,14 @@ impl ScoredRows {
             rows[range].iter().map(|row| of_row(*row, &mut scores)).sum::<f64>()
         };
         fold_chunks(rows.len(), ROWS_PER_PIECE, 0.0, sum_of, |sum, part: f64| *sum += part)
+    }
+}
+
+/// The derivatives of the logistic loss of rows that all count alike: a loop of vector instructions.
+#[inline(always)]
+fn pack_logistic(scores: &[f64], label: &[f64], scale: Scale, into: &mut [Sums]) {
+    for ((score, label), into) in scores.iter().zip(label).zip(into) {
+        let (gradient, hessian) = Loss::Logistic.derivatives(*score, *label, None);
+        *into = scale.pack(gradient, hessian);
     }
 }

@@ -106,7 +106,8 @@ impl Search<'_> {
         total: Sums,
     ) -> Option<Split> {
         let each = |(i, (&feature, histogram)): (usize, (&usize, &mut Histogram))| {
-            others.iter().for_each(|other| histogram::merge(histogram, &other[i]));
+            let used = ..histogram::n_used(&meanings[feature]);
+            others.iter().for_each(|other| histogram::merge(&mut histogram[used], &other[i][used]));
             self.best(feature, &meanings[feature], histogram, total)
         };
         let by_feature = features.par_iter().zip(histograms).enumerate().with_min_len(FEATURES_PER_SEARCH);
@@ -125,8 +126,9 @@ impl Search<'_> {
     ) -> (Option<Split>, Option<Split>) {
         let each = |(i, ((&feature, of_small), of_large)): (usize, ((&usize, &mut Histogram), &mut Histogram))| {
             let meaning = &meanings[feature];
-            others.iter().for_each(|other| histogram::merge(of_small, &other[i]));
-            histogram::subtract(of_large, of_small);
+            let used = ..histogram::n_used(meaning);
+            others.iter().for_each(|other| histogram::merge(&mut of_small[used], &other[i][used]));
+            histogram::subtract(&mut of_large[used], &of_small[used]);
             (
                 small.may_split.then(|| self.best(feature, meaning, of_small, small.sums)).flatten(),
                 large.may_split.then(|| self.best(feature, meaning, of_large, large.sums)).flatten(),

@@ -85,8 +85,8 @@ impl ShardedEstimator for RandomForest {
         pass(shard, request)
     }
 
-    fn sum(&self, shard: &dyn Shard, request: &str, _ctx: &FitContext) -> Result<Vec<i64>> {
-        sum(shard, request)
+    fn sum(&self, shard: &dyn Shard, request: &str, into: &mut Vec<i64>, _ctx: &FitContext) -> Result<()> {
+        sum(shard, request, into)
     }
 }
 

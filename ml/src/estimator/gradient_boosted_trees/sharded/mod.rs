@@ -20,7 +20,7 @@ use super::loss::Loss;
 use super::rows::Draw;
 use super::{GradientBoostedTreesModel, GradientBoostedTreesParams, PROBLEMS, fit};
 use crate::codec::exact;
-use crate::estimator::sharded::{Shard, Shards, decode, encode, wrong_answer};
+use crate::estimator::sharded::{Shard, Shards, add_up, decode, encode, wrong_answer};
 use crate::estimator::support::chunks::add_into;
 use crate::estimator::support::training;
 use crate::estimator::support::trees::{BinnedTree, LOST, Look, Meaning, Partings, Run, ShardedRows, fit_runs};
@@ -119,13 +119,16 @@ fn of_state(shard: &dyn Shard, at: &At, answer: impl Fn(&mut State) -> Vec<f64>)
     Ok(State::with(shard, at, answer)?.unwrap_or_else(|| vec![LOST as f64]))
 }
 
-/// A shard's part of a sum.
+/// Adds a shard's part of a sum.
 ///
 /// # Errors
 /// Those of [`pass`].
-pub(super) fn sum(shard: &dyn Shard, request: &str) -> Result<Vec<i64>> {
+pub(super) fn sum(shard: &dyn Shard, request: &str, into: &mut Vec<i64>) -> Result<()> {
     let Request::Fill(at, fill) = decode(request)? else { return Err(wrong_answer()) };
-    Ok(State::with(shard, &at, |state| state.fill(&fill))?.unwrap_or_else(|| vec![LOST]))
+    if State::with(shard, &at, |state| state.add_sums(&fill, into))?.is_none() {
+        add_up(into, &[LOST]);
+    }
+    Ok(())
 }
 
 /// Checks that a loss can be had over shards.

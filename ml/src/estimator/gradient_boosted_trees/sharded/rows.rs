@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::super::histogram::{self, Histogram, Sums, plus};
+use super::super::histogram::{self, Sums, n_used, plus};
 use super::super::rows::{Draw, ScoredRows};
 use super::{At, Fill, History};
 use crate::Result;
@@ -102,24 +102,21 @@ impl State {
         }
     }
 
-    /// The sums of nodes by bin, after a 0: nothing is lost.
-    pub(super) fn fill(&mut self, fill: &Fill) -> Vec<i64> {
+    /// Adds the sums of nodes by bin, behind a number that is 0 where nothing is lost.
+    pub(super) fn add_sums(&mut self, fill: &Fill, into: &mut Vec<i64>) {
         self.part(fill);
-        let mut answer = vec![0];
-        let Some((_, tree)) = &self.tree else { return answer };
-        if fill.nodes.contains(&0) {
-            let total = tree.of_node(0).par_iter().map(|row| self.rows.sums[*row as usize]).reduce(|| [0, 0], plus);
-            answer.extend(total);
+        let Some((_, tree)) = &self.tree else { return };
+        let n_total = if fill.nodes.contains(&0) { 1 } else { 0 };
+        let of_node: usize = fill.features.iter().map(|feature| n_used(&self.meanings[*feature])).sum();
+        let n_numbers = 1 + 2 * (n_total + of_node * fill.nodes.len());
+        into.resize(into.len().max(n_numbers), 0);
+        let (total, by_node) = into[1..].as_chunks_mut().0.split_at_mut(n_total);
+        if let [total] = total {
+            let of_rows = tree.of_node(0).par_iter().map(|row| self.rows.sums[*row as usize]);
+            *total = plus(*total, of_rows.reduce(|| [0, 0], plus));
         }
-        let of_node = |node: &usize| self.histograms(tree.of_node(*node), &fill.features);
-        let by_node: Vec<Vec<Histogram>> = fill.nodes.par_iter().map(of_node).collect();
-        for histograms in by_node {
-            for (feature, histogram) in fill.features.iter().zip(&histograms) {
-                let n_bins = self.meanings[*feature].n_bins();
-                answer.extend(histogram[..=n_bins].as_flattened());
-            }
-        }
-        answer
+        let nodes = by_node.par_chunks_mut(of_node.max(1)).zip(&fill.nodes);
+        nodes.for_each(|(sums, node)| self.add_node(sums, tree.of_node(*node), &fill.features));
     }
 
     /// Parts the rows of the tree that grows as far as it has grown.
@@ -136,15 +133,17 @@ impl State {
         }
     }
 
-    fn histograms(&self, rows: &[u32], features: &[usize]) -> Vec<Histogram> {
-        let mut histograms: Vec<Histogram> = vec![[Sums::default(); 256]; features.len()];
-        let mut rest = &mut histograms[..];
+    /// Adds rows to the used bins of features, which lie one after the other.
+    fn add_node(&self, mut sums: &mut [Sums], rows: &[u32], features: &[usize]) {
         for features in in_blocks(features) {
-            let (own, after) = rest.split_at_mut(features.len());
+            let mut by_feature = Vec::with_capacity(features.len());
+            for feature in features {
+                let own;
+                (own, sums) = sums.split_at_mut(n_used(&self.meanings[*feature]));
+                by_feature.push(own);
+            }
             let bins = self.bins.block(RowBins::place(features[0]));
-            histogram::fill(own, features, rows, bins, &self.rows.sums);
-            rest = after;
+            histogram::add(&mut by_feature, features, rows, bins, &self.rows.sums);
         }
-        histograms
     }
 }

@@ -18,7 +18,7 @@ use super::fit::seed_of;
 use super::target::{Classes, Numbers, Target, Units};
 use super::{RandomForestModel, RandomForestParams};
 use crate::codec::exact;
-use crate::estimator::sharded::{Shard, Shards, decode, encode, wrong_answer};
+use crate::estimator::sharded::{Shard, Shards, add_up, decode, encode, wrong_answer};
 use crate::estimator::support::chunks::add_into;
 use crate::estimator::support::training::{self, Labels};
 use crate::estimator::support::trees::{
@@ -94,14 +94,16 @@ pub(in crate::estimator) fn pass(shard: &dyn Shard, request: &str) -> Result<Vec
     Ok(found.map_or_else(|| vec![LOST as f64], |found| [vec![0.0], found].concat()))
 }
 
-/// A shard's part of a sum.
+/// Adds a shard's part of a sum.
 ///
 /// # Errors
 /// Those of [`pass`].
-pub(in crate::estimator) fn sum(shard: &dyn Shard, request: &str) -> Result<Vec<i64>> {
+pub(in crate::estimator) fn sum(shard: &dyn Shard, request: &str, into: &mut Vec<i64>) -> Result<()> {
     let Request::Fill(at, wanted) = decode(request)? else { return Err(wrong_answer()) };
-    let found = State::with(shard, &at, |state| state.fill(&wanted))?;
-    Ok(found.map_or_else(|| vec![LOST], |found| [vec![0], found].concat()))
+    if State::with(shard, &at, |state| state.add_sums(&wanted, into))?.is_none() {
+        add_up(into, &[LOST]);
+    }
+    Ok(())
 }
 
 /// Trains forests for an estimator of this name.

@@ -36,8 +36,11 @@ struct TreeRows {
 trait NodeSums: Send + Sync {
     fn labels(&self) -> &Labels;
 
-    /// By bin of each of some features; with `has_total`, after those of all rows.
-    fn sums(&self, binned: &Binned, tree: &TreeRows, wanted: &Wanted, has_total: bool) -> Vec<i64>;
+    /// How many numbers the sums of a node are.
+    fn n_sums(&self, binned: &Binned, wanted: &Wanted) -> usize;
+
+    /// Adds those by bin of each of some features, where it is asked for behind those of all rows.
+    fn add_sums(&self, binned: &Binned, tree: &TreeRows, wanted: &Wanted, into: &mut [i64]);
 }
 
 impl<T: Target> NodeSums for T {
@@ -45,30 +48,27 @@ impl<T: Target> NodeSums for T {
         Target::labels(self)
     }
 
-    fn sums(
-        &self,
-        binned: &Binned,
-        TreeRows { counts, rows }: &TreeRows,
-        wanted: &Wanted,
-        has_total: bool,
-    ) -> Vec<i64> {
+    fn n_sums(&self, binned: &Binned, wanted: &Wanted) -> usize {
+        let of_features = wanted.features.iter().map(|feature| binned.meanings[*feature].n_bins() + 1);
+        self.width() * (usize::from(wanted.has_total) + of_features.sum::<usize>())
+    }
+
+    fn add_sums(&self, binned: &Binned, TreeRows { counts, rows }: &TreeRows, wanted: &Wanted, into: &mut [i64]) {
         let rows = rows.of_node(wanted.node);
         let added: Vec<T::Row> =
             rows.iter().map(|row| self.row(*row as usize, i64::from(counts[*row as usize]))).collect();
-        let width = self.width();
-        let mut all = vec![0; if has_total { width } else { 0 }];
-        if has_total {
-            added.iter().for_each(|row| self.add(&mut all, 0, row));
+        let (total, mut rest) = into.split_at_mut(if wanted.has_total { self.width() } else { 0 });
+        if wanted.has_total {
+            added.iter().for_each(|row| self.add(total, 0, row));
         }
         for feature in &wanted.features {
-            let start = all.len();
-            all.resize(start + (binned.meanings[*feature].n_bins() + 1) * width, 0);
-            let (sums, bins) = (&mut all[start..], &binned.columns[*feature]);
+            let sums;
+            (sums, rest) = rest.split_at_mut((binned.meanings[*feature].n_bins() + 1) * self.width());
+            let bins = &binned.columns[*feature];
             for (row, added) in rows.iter().zip(&added) {
                 self.add(sums, usize::from(bins[*row as usize]), added);
             }
         }
-        all
     }
 }
 
@@ -156,16 +156,20 @@ impl State {
         self.trees.iter().zip(nodes).flat_map(|(tree, nodes)| nodes.iter().map(move |node| (tree, *node)))
     }
 
-    /// Sums by bin of some nodes of each tree.
-    pub(super) fn fill(&self, wanted: &[Vec<Wanted>]) -> Vec<i64> {
-        let all: Vec<(&TreeRows, &Wanted)> = self
-            .trees
-            .iter()
-            .zip(wanted)
-            .flat_map(|(tree, nodes)| nodes.iter().map(move |node| (tree, node)))
-            .collect();
-        let of_node = |(tree, node): &(&TreeRows, &Wanted)| self.target.sums(&self.binned, tree, node, node.has_total);
-        let sums: Vec<Vec<i64>> = all.par_iter().map(of_node).collect();
-        sums.concat()
+    /// Adds the sums by bin of some nodes of each tree, behind a number that is 0 where nothing is lost.
+    pub(super) fn add_sums(&self, wanted: &[Vec<Wanted>], into: &mut Vec<i64>) {
+        let n_sums = |wanted: &Wanted| self.target.n_sums(&self.binned, wanted);
+        let n_numbers = 1 + wanted.iter().flatten().map(n_sums).sum::<usize>();
+        into.resize(into.len().max(n_numbers), 0);
+        let mut rest = &mut into[1..];
+        let mut work = Vec::new();
+        for (tree, nodes) in self.trees.iter().zip(wanted) {
+            for node in nodes {
+                let sums;
+                (sums, rest) = rest.split_at_mut(n_sums(node));
+                work.push((tree, node, sums));
+            }
+        }
+        work.into_par_iter().for_each(|(tree, node, sums)| self.target.add_sums(&self.binned, tree, node, sums));
     }
 }
