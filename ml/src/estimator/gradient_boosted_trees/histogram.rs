@@ -150,15 +150,20 @@ pub(super) fn add<H: IndexMut<usize, Output = Sums> + ?Sized>(
             *bins_of_row = bins[row as usize];
             *sums_of_row = sums[row as usize];
         }
-        together.0.iter_mut().zip(of_together.0).for_each(|(h, f)| add_rows(h, f, near_bins, near_sums));
-        rest.iter_mut().zip(of_rest).for_each(|(h, f)| add_rows(h, f, near_bins, near_sums));
+        together.0.iter_mut().zip(of_together.0).for_each(|(h, f)| add_rows(each(h), f, near_bins, near_sums));
+        rest.iter_mut().zip(of_rest).for_each(|(h, f)| add_rows(each(h), f, near_bins, near_sums));
     }
+}
+
+/// Where histograms are, to be held in registers.
+fn each<'a, H: ?Sized, const N: usize>(histograms: &'a mut [&mut H; N]) -> [&'a mut H; N] {
+    histograms.each_mut().map(|histogram| &mut **histogram)
 }
 
 /// Adds rows to the histograms of `N` features.
 #[inline]
 fn add_rows<H: IndexMut<usize, Output = Sums> + ?Sized, const N: usize>(
-    histograms: &mut [&mut H; N],
+    mut histograms: [&mut H; N],
     features: &[usize; N],
     bins: &[RowBlock],
     sums: &[Sums],

@@ -13,7 +13,7 @@ use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::random::mix;
 use crate::estimator::support::training::Labels;
 use crate::estimator::support::trees::{BinnedTree, RowBins};
-use crate::estimator::support::vectors::widest;
+use crate::estimator::support::vectors::in_wide_vectors;
 
 /// Rows of one parallel piece of work when gradients are computed; each row is on its own.
 const ROWS_PER_PIECE: usize = 16_384;
@@ -148,7 +148,7 @@ impl ScoredRows {
             if self.loss == Loss::Logistic && self.labels.weight.is_none() {
                 let rows = first..first + sums.len();
                 let (scores, label) = (&self.scores[output][rows.clone()], &self.labels.label[rows]);
-                return widest(|| pack_logistic(scores, label, scale, sums));
+                return pack_logistic(scores, label, scale, sums);
             }
             for (row, into) in (first..).zip(sums) {
                 let (gradient, hessian) = self.derivatives(output, row);
@@ -211,11 +211,12 @@ impl ScoredRows {
     }
 }
 
-/// The derivatives of the logistic loss of rows that all count alike: a loop of vector instructions.
-#[inline(always)]
-fn pack_logistic(scores: &[f64], label: &[f64], scale: Scale, into: &mut [Sums]) {
-    for ((score, label), into) in scores.iter().zip(label).zip(into) {
-        let (gradient, hessian) = Loss::Logistic.derivatives(*score, *label, None);
-        *into = scale.pack(gradient, hessian);
+in_wide_vectors! {
+    /// The derivatives of the logistic loss of rows that all count alike.
+    fn pack_logistic(scores: &[f64], label: &[f64], scale: Scale, into: &mut [Sums]) {
+        for ((score, label), into) in scores.iter().zip(label).zip(into) {
+            let (gradient, hessian) = Loss::Logistic.derivatives(*score, *label, None);
+            *into = scale.pack(gradient, hessian);
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::design::{BLOCK, Coefficients, GRADIENT_CHUNK, GradientSums, HessianSu
 use super::{Columns, Design};
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::math::{exp, ln};
-use crate::estimator::support::vectors::widest;
+use crate::estimator::support::vectors::in_wide_vectors;
 
 /// The mean log loss at points, one for each class, and its gradient by each.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl Design {
             self.n_rows(),
             GRADIENT_CHUNK,
             zero(),
-            |range| widest(|| self.class_gradients_of(range, places, &coefficients, zero())),
+            |range| class_gradients(self, range, places, &coefficients, zero()),
             |into: &mut Vec<_>, part| merge_all(into, part),
         )
     }
@@ -106,6 +106,18 @@ impl Design {
             }
             work(range, &mut margins);
         }
+    }
+}
+
+in_wide_vectors! {
+    fn class_gradients(
+        design: &Design,
+        rows: Range<usize>,
+        places: &[u32],
+        coefficients: &[Coefficients],
+        sums: Vec<GradientSums>,
+    ) -> Vec<GradientSums> {
+        design.class_gradients_of(rows, places, coefficients, sums)
     }
 }
 

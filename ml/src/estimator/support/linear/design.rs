@@ -13,7 +13,7 @@ use super::{ClassEvaluation, LabelMoments, Moments, Passes, RowLoss};
 use crate::Result;
 use crate::estimator::support::chunks::fold_chunks;
 use crate::estimator::support::training;
-use crate::estimator::support::vectors::widest;
+use crate::estimator::support::vectors::in_wide_vectors;
 use crate::matrix::Matrix;
 
 /// Rows of one parallel chunk of a gradient pass.
@@ -165,7 +165,7 @@ impl Design {
             self.n_rows,
             GRADIENT_CHUNK,
             zero(),
-            |range| widest(|| self.gradients_of(range, loss, &coefficients, zero())),
+            |range| gradients(self, range, loss, &coefficients, zero()),
             |into: &mut Vec<_>, part| merge_all(into, part),
         )
     }
@@ -182,7 +182,7 @@ impl Design {
             self.n_rows,
             HESSIAN_CHUNK,
             HessianSums::zero(&self.columns),
-            |range| widest(|| self.hessian_of(range, &curvature, of_row, &coefficients)),
+            |range| hessian(self, range, &curvature, of_row, &coefficients),
             HessianSums::merge,
         )
     }
@@ -368,6 +368,30 @@ impl Evaluation {
     /// The mean loss and the mean gradient of sums.
     pub(super) fn new(columns: &Columns, sums: &GradientSums) -> Self {
         Self { loss: sums.loss / columns.total_weight, gradient: columns.gradient(sums) }
+    }
+}
+
+in_wide_vectors! {
+    fn gradients<L: RowLoss>(
+        design: &Design,
+        rows: Range<usize>,
+        loss: &L,
+        coefficients: &[Coefficients],
+        sums: Vec<GradientSums>,
+    ) -> Vec<GradientSums> {
+        design.gradients_of(rows, loss, coefficients, sums)
+    }
+}
+
+in_wide_vectors! {
+    fn hessian<C: Fn(f64, f64) -> f64>(
+        design: &Design,
+        rows: Range<usize>,
+        curvature: &C,
+        of_row: &[f64],
+        coefficients: &Coefficients,
+    ) -> HessianSums {
+        design.hessian_of(rows, curvature, of_row, coefficients)
     }
 }
 
