@@ -98,12 +98,19 @@ const HEAD: usize = 6;
 impl Answer {
     /// Eight bytes for each of its numbers.
     fn encode(&self) -> Vec<u8> {
-        let (kind, words): (u64, Vec<u64>) = match &self.found {
-            Found::Numbers(numbers) => (0, numbers.iter().map(|n| n.to_bits()).collect()),
-            Found::Sums(sums) => (1, sums.iter().map(|n| n.cast_unsigned()).collect()),
+        let (kind, n_words) = match &self.found {
+            Found::Numbers(numbers) => (0, numbers.len()),
+            Found::Sums(sums) => (1, sums.len()),
         };
         let head = [self.shard, self.n_shards, self.nanoseconds, self.process.0, self.process.1, kind];
-        head.into_iter().chain(words).flat_map(u64::to_le_bytes).collect()
+        let mut bytes = Vec::with_capacity(8 * (HEAD + n_words));
+        let mut put = |word: u64| bytes.extend_from_slice(&word.to_le_bytes());
+        head.into_iter().for_each(&mut put);
+        match &self.found {
+            Found::Numbers(numbers) => numbers.iter().for_each(|n| put(n.to_bits())),
+            Found::Sums(sums) => sums.iter().for_each(|n| put(n.cast_unsigned())),
+        }
+        bytes
     }
 
     fn decode(bytes: &[u8]) -> Result<Self> {
