@@ -18,9 +18,18 @@ impl LocalCluster {
 
     /// As [`LocalCluster::start`], with further arguments.
     pub(crate) fn start_with(executors: usize, arguments: &[&str]) -> Self {
+        Self::run(&[&["cluster", "--executors", &executors.to_string()], arguments].concat())
+    }
+
+    /// A scheduler without executors.
+    pub(crate) fn scheduler() -> Self {
+        Self::run(&["scheduler", "--bind", "127.0.0.1:0"])
+    }
+
+    fn run(command: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
-            .args(["--json", "cluster", "--executors", &executors.to_string()])
-            .args(arguments)
+            .arg("--json")
+            .args(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -17,6 +17,7 @@ mod cli_problems;
 mod cli_s3;
 mod cli_shards;
 mod cluster;
+mod own_build;
 mod slt;
 mod stages;
 mod tasks;

@@ -151,7 +151,7 @@ impl<'a> Growing<'a> {
         self.leaves.push(right);
     }
 
-    /// The leaves whose children are looked at together: of a depth all, else half of what may still be split.
+    /// The leaves whose children are looked at together: of a depth all, else the best, as many as may still be split.
     fn next_leaves(&self) -> Vec<usize> {
         let left = self.params.max_leaves - self.leaves.len();
         let mut order: Vec<Open> = self.open().collect();
@@ -159,7 +159,7 @@ impl<'a> Growing<'a> {
         let depth = order.first().map_or(0, |open| open.depth);
         let next: Vec<Open> = match self.params.growth {
             Growth::DepthWise => order.into_iter().take(left).take_while(|open| open.depth == depth).collect(),
-            Growth::LeafWise => order.into_iter().take(left.div_ceil(2)).collect(),
+            Growth::LeafWise => order.into_iter().take(left).collect(),
         };
         let is_unknown = |at: &usize| self.leaves[*at].children.is_none() && self.wants_sums(*at);
         next.into_iter().map(|open| open.at).filter(is_unknown).collect()

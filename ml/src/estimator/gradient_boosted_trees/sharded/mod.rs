@@ -55,11 +55,12 @@ struct At {
     n_trees: usize,
     /// The last of them.
     last: Option<BinnedTree>,
-    /// All of them, and what bins stand for, where a shard lost its rows.
-    history: Option<History>,
+    /// A [`History`] where a shard lost its rows, as text: only shards that need it read it.
+    history: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// All trees so far, and what bins stand for.
+#[derive(Debug, Serialize, Deserialize)]
 struct History {
     max_bins: usize,
     meanings: Arc<[Meaning]>,
@@ -293,7 +294,7 @@ impl<'a> ShardedRun<'a> {
 
     /// The answers of all shards, asked again with all trees where some have lost their rows.
     fn answers(&self, request: impl Fn(At) -> Request) -> Result<Vec<Vec<f64>>> {
-        let ask = || self.of.shards.pass(&encode(&request(self.at()))?);
+        let ask = || self.of.shards.pass(&encode(&request(self.at()?))?);
         let answers = ask()?;
         if !answers.iter().any(|answer| answer.first().is_none_or(|lost| *lost != 0.0)) {
             return Ok(answers);
@@ -304,7 +305,7 @@ impl<'a> ShardedRun<'a> {
 
     /// The same for sums.
     fn sums(&self, fill: &Fill) -> Result<Vec<i64>> {
-        let ask = || self.of.shards.sum(&encode(&Request::Fill(self.at(), fill.clone()))?);
+        let ask = || self.of.shards.sum(&encode(&Request::Fill(self.at()?, fill.clone()))?);
         let sums = ask()?;
         if sums.first() == Some(&0) {
             return Ok(sums);
@@ -313,18 +314,18 @@ impl<'a> ShardedRun<'a> {
         ask()
     }
 
-    fn at(&self) -> At {
+    fn at(&self) -> Result<At> {
         let trees = &self.boosted.trees;
         let history =
             || History { max_bins: self.params.max_bins, meanings: Arc::clone(self.meanings), trees: trees.clone() };
-        At {
+        Ok(At {
             run: self.number,
             draw: self.draw,
             loss: self.params.loss,
             base: self.boosted.base.clone(),
             n_trees: trees.len(),
             last: trees.last().cloned(),
-            history: self.tells_history.get().then(history),
-        }
+            history: self.tells_history.get().then(|| encode(&history())).transpose()?,
+        })
     }
 }

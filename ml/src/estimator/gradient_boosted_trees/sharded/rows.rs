@@ -8,7 +8,7 @@ use super::super::histogram::{self, Sums, n_used, plus};
 use super::super::rows::{Draw, ScoredRows};
 use super::{At, Fill, History};
 use crate::Result;
-use crate::estimator::sharded::{Shard, ShardRows, kept_or_lost};
+use crate::estimator::sharded::{Shard, ShardRows, decode, kept_or_lost};
 use crate::estimator::support::trees::{
     Binned, BinnedTree, Meaning, PartedRows, RowBins, first_row, in_blocks, labels, labels_of,
 };
@@ -46,10 +46,9 @@ pub(super) struct State {
 impl State {
     /// An answer of a shard's rows as they are at a point of a run; none where they are lost and all trees are not told.
     pub(super) fn with<T>(shard: &dyn Shard, at: &At, answer: impl FnOnce(&mut Self) -> T) -> Result<Option<T>> {
-        let gather = at
-            .history
-            .as_ref()
-            .map(|history| move || Self::gather(shard, at, history).map(|(state, bytes)| (Mutex::new(state), bytes)));
+        let gather = at.history.as_ref().map(|history| {
+            || Self::gather(shard, at, &decode(history)?).map(|(state, bytes)| (Mutex::new(state), bytes))
+        });
         let Some(state) = kept_or_lost(shard, "gradient_boosted_trees", gather)? else { return Ok(None) };
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(state.is_brought_to(shard, at)?.then(|| answer(&mut state)))
@@ -78,13 +77,14 @@ impl State {
             return Ok(true);
         }
         let Some(history) = &at.history else { return Ok(false) };
+        let history: History = decode(history)?;
         if self.run != at.run || self.n_trees > at.n_trees {
             if self.max_bins == history.max_bins {
                 self.rows = self.rows.restarted(at.loss, at.draw, &at.base);
                 (self.run, self.n_trees, self.tree) = (at.run, 0, None);
                 self.rows.begin();
             } else {
-                *self = Self::gather(shard, at, history)?.0;
+                *self = Self::gather(shard, at, &history)?.0;
             }
         }
         history.trees[self.n_trees..].iter().for_each(|tree| self.add(tree));
