@@ -16,6 +16,7 @@ mod budgets;
 mod finals;
 mod lineage;
 mod liveness;
+mod losses;
 mod patience;
 mod placement;
 mod policy;

@@ -1,4 +1,5 @@
-//! Fails jobs whose stages wait too long for an executor that can take them: the shell around [`Patience`].
+//! Fails jobs whose stages wait too long for an executor that can take them, and those that lose one after the other: the
+//! shell around [`Patience`] and [`losses`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use ballista_core::serde::protobuf::{
     ExecutionError, FailedTask, TaskStatus, UpdateTaskStatusParams, failed_task, task_status,
 };
 use ballista_scheduler::cluster::ClusterState;
+use ballista_scheduler::state::execution_stage::{ExecutionStage, RunningStage};
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use tidemill_engine::cluster::{GPU_LABEL, has_label};
 
 use crate::NeedsGpu;
+use crate::losses;
 use crate::observed::Observed;
-use crate::patience::{Expired, Lack, Patience, StageKey};
+use crate::patience::{Lack, Patience, StageKey};
 use crate::policy::{is_running, take_slice};
 use crate::state::{NOBODY, is_active};
 use crate::task_log::now_ms;
@@ -24,6 +27,15 @@ use crate::task_log::now_ms;
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest, for short timeouts.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a look at the running stages finds.
+#[derive(Default)]
+struct Found {
+    /// Those that could run and that no executor alive can take.
+    waiting: Vec<(StageKey, Lack)>,
+    /// Those that lost their executors too often, and how often.
+    losing: Vec<(StageKey, usize)>,
+}
 
 /// What the watch needs of the scheduler.
 pub(crate) struct Watch {
@@ -43,29 +55,43 @@ impl Watch {
         loop {
             ticks.tick().await;
             let jobs = self.scheduler.inner.state.task_manager.get_running_job_cache();
-            let waiting = self.waiting(&jobs).await;
+            let Found { waiting, losing } = self.look(&jobs).await;
             for expired in patience.step(Instant::now(), waiting) {
-                self.fail(&jobs, &expired).await;
+                self.fail(&jobs, &expired.key, expired.to_string()).await;
+            }
+            for (key, losses) in losing {
+                let StageKey { job, stage, .. } = &key;
+                let message = format!(
+                    "work of stage {stage} of job {job} lost its executor {losses} times: what it runs may end the \
+                     process; see the executors' logs, and whether they have memory enough"
+                );
+                self.fail(&jobs, &key, message).await;
             }
         }
     }
 
-    /// The stages that could run and that no executor alive can take.
-    async fn waiting(&self, jobs: &HashMap<JobId, JobInfoCache>) -> Vec<(StageKey, Lack)> {
+    async fn look(&self, jobs: &HashMap<JobId, JobInfoCache>) -> Found {
         let alive = self.alive();
-        let mut waiting = Vec::new();
+        let mut found = Found::default();
         for (job, info) in jobs.iter().filter(|(_, info)| is_running(info)) {
             let mut graph = info.execution_graph.write().await;
             let mut seen = Vec::new();
             while let Some(stage) = graph.fetch_running_stage(&seen) {
                 seen.push(stage.stage_id);
                 if let Some(lack) = Lack::among(&alive, (self.needs_gpu)(&stage.plan)) {
-                    let (job, attempt) = (job.clone(), stage.stage_attempt_num);
-                    waiting.push((StageKey { job, stage: stage.stage_id, attempt }, lack));
+                    found.waiting.push((key_of(job, stage), lack));
+                }
+            }
+            // Also those that have given out all their tasks.
+            for stage in graph.stages().values() {
+                if let ExecutionStage::Running(stage) = stage
+                    && let Some(losses) = losses::too_many(stage)
+                {
+                    found.losing.push((key_of(job, stage), losses));
                 }
             }
         }
-        waiting
+        found
     }
 
     /// The executors alive, each as whether it has a GPU.
@@ -76,43 +102,59 @@ impl Watch {
         alive.map(|h| has_label(&h.executor_id, GPU_LABEL)).collect()
     }
 
-    /// Gives one partition of the stage to nobody and reports that nobody failed: a failure that is not retried.
-    async fn fail(&self, jobs: &HashMap<JobId, JobInfoCache>, expired: &Expired) {
-        let Some(info) = jobs.get(&expired.key.job) else { return };
-        let Some(task_id) = take_for_nobody(info, &expired.key).await else { return };
-        tracing::error!("{expired}");
-        let status = failed_status(expired, task_id);
-        let params = UpdateTaskStatusParams { executor_id: NOBODY.to_owned(), task_status: vec![status] };
+    /// Reports that a task of the stage failed, a failure that is not retried: one that runs, else one that nobody is given.
+    async fn fail(&self, jobs: &HashMap<JobId, JobInfoCache>, key: &StageKey, message: String) {
+        let Some(info) = jobs.get(&key.job) else { return };
+        let Some((executor_id, task_id)) = a_task(info, key).await else { return };
+        tracing::error!("{message}");
+        let status = failed_status(key, message, task_id);
+        let params = UpdateTaskStatusParams { executor_id, task_status: vec![status] };
         if let Err(status) = self.scheduler.update_task_status(tonic::Request::new(params)).await {
-            tracing::error!("cannot fail job {}: {status}", expired.key.job);
+            tracing::error!("cannot fail job {}: {status}", key.job);
         }
     }
 }
 
-async fn take_for_nobody(info: &JobInfoCache, key: &StageKey) -> Option<u32> {
+fn key_of(job: &JobId, stage: &RunningStage) -> StageKey {
+    StageKey { job: job.clone(), stage: stage.stage_id, attempt: stage.stage_attempt_num }
+}
+
+/// A task of a stage, and the executor that has it.
+async fn a_task(info: &JobInfoCache, key: &StageKey) -> Option<(String, u32)> {
     let mut graph = info.execution_graph.write().await;
+    if let Some(ExecutionStage::Running(stage)) = graph.stages().get(&key.stage)
+        && stage.stage_attempt_num == key.attempt
+    {
+        let running = stage.task_infos.iter().find_map(|task| match &task.task_status {
+            task_status::Status::Running(running) => Some((running.executor_id.clone(), task.task_id as u32)),
+            _ => None,
+        });
+        if running.is_some() {
+            return running;
+        }
+    }
     let mut seen = Vec::new();
     while let Some(stage) = graph.fetch_running_stage(&seen) {
         if stage.stage_id == key.stage && stage.stage_attempt_num == key.attempt {
-            return Some(take_slice(stage, NOBODY, 1, 0).task_id as u32);
+            return Some((NOBODY.to_owned(), take_slice(stage, NOBODY, 1, 0).task_id as u32));
         }
         seen.push(stage.stage_id);
     }
     None
 }
 
-fn failed_status(expired: &Expired, task_id: u32) -> TaskStatus {
+fn failed_status(key: &StageKey, message: String, task_id: u32) -> TaskStatus {
     let failed = FailedTask {
-        error: expired.to_string(),
+        error: message,
         retryable: false,
         count_to_failures: false,
         failed_reason: Some(failed_task::FailedReason::ExecutionError(ExecutionError {})),
     };
     TaskStatus {
         task_id,
-        job_id: expired.key.job.to_string(),
-        stage_id: expired.key.stage as u32,
-        stage_attempt_num: expired.key.attempt as u32,
+        job_id: key.job.to_string(),
+        stage_id: key.stage as u32,
+        stage_attempt_num: key.attempt as u32,
         status: Some(task_status::Status::Failed(failed)),
         ..Default::default()
     }

@@ -119,7 +119,7 @@ async fn a_candidate_that_ends_its_executor_is_a_row_with_its_error() {
         candidates: candidates.candidates(ProblemType::Binary, |name| session.plugins().estimators.get(name)).unwrap(),
         key: ["time_hour", "carrier", "flight"].map(str::to_owned).to_vec(),
         label: Label::binary("late"),
-        folds: Folds::hash(2, "day"),
+        folds: Folds::split("day", 0.25),
         metric: "log_loss".parse().unwrap(),
         threshold: 0.5,
         permutation_importance: false,
@@ -136,6 +136,7 @@ async fn a_candidate_that_ends_its_executor_is_a_row_with_its_error() {
     let errors: Vec<bool> = found.candidates.iter().map(|candidate| candidate.error.is_some()).collect();
     assert_eq!(errors, [false, true, false], "{:?}", found.candidates);
     assert!(found.candidates[1].mean.is_none() && found.best == 0, "{:?}", found.candidates[1]);
+    assert!(found.candidates[1].error.as_ref().unwrap().contains("lost its executor 4 times"));
     assert!(found.candidates[0].mean.is_some() && found.candidates[0].mean == found.candidates[2].mean);
     let n_ended = executors.n_ended.load(Ordering::Relaxed);
     assert!(n_ended > 1, "it was tried again: {n_ended}");
