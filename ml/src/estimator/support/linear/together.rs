@@ -8,11 +8,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use futures::channel::oneshot;
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 
 use super::design::Evaluation;
 use super::{Passes, RowLoss};
 use crate::{MlError, Result};
+
+/// How many solvers are at work at a time: each holds a Hessian.
+const AT_A_TIME: usize = 8;
 
 /// The rows of a fit, as solvers that run together see them.
 #[derive(Debug)]
@@ -31,9 +34,9 @@ impl<'a, P: Passes, L: RowLoss> Together<'a, P, L> {
         Self { rows, loss, evaluations: RefCell::default(), hessians: RefCell::default() }
     }
 
-    /// Runs solvers, each to its end; gives what they give, in their order.
+    /// Runs solvers, some at a time, each to its end; gives what they give, in their order.
     pub(crate) fn run<S: Future>(&self, solvers: impl IntoIterator<Item = S>) -> Vec<S::Output> {
-        let mut all = pin!(join_all(solvers));
+        let mut all = pin!(stream::iter(solvers).buffered(AT_A_TIME).collect::<Vec<_>>());
         loop {
             match all.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(results) => return results,
