@@ -434,3 +434,21 @@ fn many_classes_converge() {
         assert!((mean - share).abs() < 1e-6, "{k}: {mean} and {share}");
     }
 }
+
+#[test]
+fn paths_that_share_passes_do_not_change_each_other() {
+    let matrix = labelled_data(1_000, "binary");
+    let all: Vec<u32> = (0..1_000).collect();
+    let path = |ratio: f64| {
+        let of_path = |reg: f64| params(json!({"reg_param": reg, "elastic_net_param": ratio}));
+        [0.1, 0.01, 0.001].map(of_path)
+    };
+    let ratios: Vec<f64> = (0..12).map(|i| f64::from(i) / 11.0).collect();
+    let saved = |candidates: &[Params]| -> Vec<_> {
+        let fitted = LogisticRegression.fit(&matrix, &all, candidates, &FitContext::new(0));
+        fitted.into_iter().map(|model| model.unwrap().save().unwrap()).collect()
+    };
+    let together = saved(&ratios.iter().flat_map(|ratio| path(*ratio)).collect::<Vec<_>>());
+    let alone: Vec<_> = ratios.iter().flat_map(|ratio| saved(&path(*ratio))).collect();
+    assert_eq!(together, alone);
+}
