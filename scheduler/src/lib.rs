@@ -11,6 +11,7 @@ mod guard;
 mod job_ids;
 mod observed;
 mod task_log;
+mod watch;
 
 mod budgets;
 mod finals;
@@ -22,7 +23,6 @@ mod placement;
 mod policy;
 mod residence;
 mod state;
-mod unplaceable;
 
 pub mod client;
 

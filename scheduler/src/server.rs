@@ -25,7 +25,7 @@ use crate::observed::{Observed, Server};
 use crate::policy::Placement;
 use crate::state::State;
 use crate::task_log::{TaskFailure, TaskLog};
-use crate::unplaceable::Watch;
+use crate::watch::Watch;
 use crate::{Result, SchedulerError, SchedulerOptions, guard, liveness};
 
 /// Deep plans recurse while they are decoded and optimised.

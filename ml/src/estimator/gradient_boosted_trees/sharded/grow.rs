@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::super::histogram::{Histogram, Sums, count};
+use super::super::histogram::{Histogram, Sums, count, n_used};
 use super::super::split::{Open, Part, Search, Split};
 use super::super::{GradientBoostedTreesParams, Growth};
 use super::{Bounds, ShardedRun};
@@ -93,7 +93,7 @@ impl<'a> Growing<'a> {
     /// The histograms of a node, from the beginning of sums.
     fn histograms(&self, sums: &mut &[i64]) -> Result<Vec<Histogram>> {
         let of_feature = |feature: &usize| {
-            let n_words = 2 * (self.meanings[*feature].n_bins() + 1);
+            let n_words = 2 * n_used(&self.meanings[*feature]);
             let (own, rest) = sums.split_at_checked(n_words).ok_or_else(wrong_answer)?;
             *sums = rest;
             let mut histogram = [Sums::default(); 256];

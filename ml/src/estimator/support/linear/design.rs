@@ -237,7 +237,10 @@ impl Design {
     #[inline(always)]
     pub(super) fn margins(&self, rows: Range<usize>, coefficients: &Coefficients, into: &mut [f64]) {
         let width = self.columns.width();
-        multiply_rows(&self.dense[rows.start * width..rows.end * width], &coefficients.dense, into);
+        let dense = self.dense[rows.start * width..rows.end * width].chunks_exact(width);
+        for (z, x) in into.iter_mut().zip(dense) {
+            *z = dot(x, &coefficients.dense);
+        }
         if self.n_categories > 0 {
             let indicators = self.indicator_rows(rows);
             for (z, slots) in into.iter_mut().zip(indicators) {
@@ -421,33 +424,16 @@ fn multiply(values: &mut [f64], weights: Option<&[f64]>) {
     }
 }
 
-/// The dot products of padded rows with `w`, each in [`LANES`] running sums, four rows at a time.
+/// A dot product of padded rows, in [`LANES`] running sums.
 #[inline(always)]
-fn multiply_rows(rows: &[f64], w: &[f64], into: &mut [f64]) {
-    let mut quads = rows.chunks_exact(4 * w.len());
-    let mut quads_into = into.chunks_exact_mut(4);
-    for (quad, into) in quads.by_ref().zip(quads_into.by_ref()) {
-        let [x0, x1, x2, x3] = rows_of(quad).map(|x| x.as_chunks::<LANES>().0);
-        let mut sums = [[0.0; LANES]; 4];
-        for ((((w, x0), x1), x2), x3) in w.as_chunks::<LANES>().0.iter().zip(x0).zip(x1).zip(x2).zip(x3) {
-            for (sums, x) in sums.iter_mut().zip([x0, x1, x2, x3]) {
-                for lane in 0..LANES {
-                    sums[lane] += x[lane] * w[lane];
-                }
-            }
+fn dot(x: &[f64], w: &[f64]) -> f64 {
+    let mut sums = [0.0; LANES];
+    for (x, w) in x.chunks_exact(LANES).zip(w.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * w[lane];
         }
-        into.iter_mut().zip(sums).for_each(|(z, [a, b, c, d])| *z = (a + b) + (c + d));
     }
-    for (z, x) in quads_into.into_remainder().iter_mut().zip(quads.remainder().chunks_exact(w.len())) {
-        let mut sums = [0.0; LANES];
-        for (x, w) in x.as_chunks::<LANES>().0.iter().zip(w.as_chunks::<LANES>().0) {
-            for lane in 0..LANES {
-                sums[lane] += x[lane] * w[lane];
-            }
-        }
-        let [a, b, c, d] = sums;
-        *z = (a + b) + (c + d);
-    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 /// Adds the sum of rows times `factors`, four rows at a time.
